@@ -1,0 +1,226 @@
+"""The seams of the shells: what they serve to the network, and what the controller asks of others.
+
+Data side: a shell hands ``Handler`` functions to the listener it was given; each request comes with
+a ``Reply`` that may be called at once or later, always on the actor's own loop.
+Control side: the controller places, watches and instructs actors through ``ActorSpawner`` and the
+ports it returns. Ray handles implement them in production, plain objects in ``raykafka.testing``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from raykafka.model import Endpoint, PartitionId
+from raykafka.protocol.messages import ApiKey, Message
+
+Buffer = Any
+"""Anything with the buffer protocol: bytes, bytearray, memoryview, ``pa.Buffer``."""
+
+
+class Reply(Protocol):
+    """Answers one request. Calling it on a closed connection does nothing."""
+
+    role: str
+    """What the peer proved to be: ``client`` or ``broker``."""
+    correlation_id: int
+    """Names a fetch session on its connection."""
+    connection: object
+    """Identity of the connection, for session look-ups."""
+
+    def __call__(self, response: Message, payload: Sequence[Buffer] = ()) -> None:
+        """Write one frame without joining its parts."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is gone."""
+
+    @property
+    def writable(self) -> bool:
+        """False while the connection's write buffer is over its high-water mark."""
+
+    def on_close(self, callback: Callable[[], None]) -> None:
+        """Call once when the connection ends, so that what was parked for it can be dropped."""
+
+    def on_writable(self, callback: Callable[[], None]) -> None:
+        """Call once when ``writable`` is true again (at once, if it is now)."""
+
+
+Handler = Callable[[Any, Any, Reply], None]
+"""(request struct, payload memoryview, reply); never blocks; a raised error answers with its code."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerLimits:
+    """Bounds of one listener, in bytes and counts."""
+
+    max_request_bytes: int = 100 << 20
+    max_connections: int = 10_000
+    max_queued_bytes: int = 512 << 20
+    """Bytes that all connections together may hold in write buffers before reads pause."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerSpec:
+    """What a listener is told about the actor it serves. ``port`` 0 takes any free one."""
+
+    host: str
+    port: int
+    cluster_id: str
+    node: str
+    incarnation: int
+    secret: bytes = field(repr=False)
+    limits: ListenerLimits = ListenerLimits()
+
+
+class Listener(Protocol):
+    """A started listener."""
+
+    async def start(self) -> Endpoint:
+        """Bind and accept; returns the bound address."""
+
+    async def close(self) -> None:
+        """Close the listener and every connection."""
+
+
+ListenerFactory = Callable[[ListenerSpec, Mapping[ApiKey, Handler]], Listener]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """A Ray node that may store data."""
+
+    node_id: str
+    host: str
+    rack: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerSpec:
+    """Everything a ``BrokerActor`` is started with; small, because Ray keeps it for restarts."""
+
+    name: str
+    cluster_id: str
+    cluster_name: str
+    broker_id: int
+    incarnation: int
+    node: NodeInfo
+    log_dir: str
+    configs: Mapping[str, str]
+    """Broker settings as given; parsed by ``BrokerConfig``."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionActorSpec:
+    """Everything a ``PartitionActor`` is started with."""
+
+    name: str
+    cluster_id: str
+    cluster_name: str
+    broker_id: int
+    slot: int
+    """Place in the broker's pool; owns ``.lock-<slot>`` in the log directory."""
+    incarnation: int
+    node: NodeInfo
+    log_dir: str
+    configs: Mapping[str, str]
+    secret: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionAssignment:
+    """One replica that a partition actor shall own. Applying the same one twice changes nothing."""
+
+    topic: str
+    partition: PartitionId
+    leader_epoch: int
+    configs: Mapping[str, str]
+    """The topic's own settings; defaults come from the broker's."""
+    schemas: Sequence[bytes]
+    """Arrow IPC schema messages, one per schema id; empty for an untyped topic."""
+    opened_before: bool
+    """True when the replica has held data: its directory must exist, it is never made anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class AssignmentResult:
+    """What became of one assignment or removal."""
+
+    partition: PartitionId
+    leader_epoch: int
+    log_end_offset: int = -1
+    error_code: int = 0
+    error_message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ActorStarted:
+    """First word of an actor after its start."""
+
+    pid: int
+    endpoint: Endpoint | None
+    """None for an actor without a listener (the broker)."""
+
+
+class PartitionActorPort(Protocol):
+    """The controller's view of one partition actor."""
+
+    async def start(self) -> ActorStarted:
+        """Lock the slot, start the listener. Idempotent. ``LogDirLockedError`` while another lives."""
+
+    async def assign(
+        self, assignments: Sequence[PartitionAssignment], removals: Sequence[PartitionId]
+    ) -> list[AssignmentResult]:
+        """Open, re-configure or delete replicas; one result each, errors inside the result."""
+
+    async def stop(self) -> None:
+        """Close every log cleanly and release the slot."""
+
+    async def wait_dead(self) -> None:
+        """Return when the actor's process is gone."""
+
+    def kill(self) -> None:
+        """End the process without ceremony; used to be sure before a successor starts."""
+
+
+class BrokerPort(Protocol):
+    """The controller's view of one broker actor."""
+
+    async def start(self) -> ActorStarted:
+        """Lock the log directory and check that it belongs to this cluster and broker."""
+
+    async def stop(self) -> None:
+        """Release the log directory."""
+
+    async def wait_dead(self) -> None:
+        """Return when the actor's process is gone."""
+
+    def kill(self) -> None:
+        """End the process without ceremony."""
+
+
+class ActorSpawner(Protocol):
+    """Creates and finds actors; in production the only thing of the controller's that knows Ray."""
+
+    def nodes(self) -> list[NodeInfo]:
+        """Nodes that may store data now."""
+
+    async def spawn_broker(self, spec: BrokerSpec) -> BrokerPort:
+        """Create the actor on its node; ``start`` is called by the caller."""
+
+    async def spawn_partition_actor(self, spec: PartitionActorSpec) -> PartitionActorPort:
+        """Create the actor on its node; ``start`` is called by the caller."""
+
+    async def find_broker(self, name: str) -> BrokerPort | None:
+        """The running actor of that name, or None; used by a controller that comes back."""
+
+    async def find_partition_actor(self, name: str) -> PartitionActorPort | None:
+        """The running actor of that name, or None."""
+
+
+class ControllerPort(Protocol):
+    """What a broker tells the controller."""
+
+    def heartbeat(self, broker_id: int, incarnation: int, usable_bytes: int) -> Awaitable[bool]:
+        """Renew the lease; False when the broker has been replaced and must exit."""
