@@ -1,0 +1,1 @@
+"""Benchmarks of raykafka against a bare-socket floor; ``python -m bench --help``."""
