@@ -1,0 +1,1 @@
+"""Servers as plain asyncio classes; only handles and cluster know Ray."""

@@ -1,0 +1,1 @@
+"""Producer, Consumer, Admin and topic handles."""

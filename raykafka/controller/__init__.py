@@ -1,0 +1,1 @@
+"""The cluster-metadata machine: pure state, no I/O."""

@@ -1,0 +1,1 @@
+"""The data plane: frames over sockets, and mapped reads."""

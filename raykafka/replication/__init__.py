@@ -1,0 +1,1 @@
+"""The replica machines: pure state, integers only."""

@@ -1,0 +1,1 @@
+"""Test kit for raykafka and for those who build on it."""
