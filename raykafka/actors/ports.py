@@ -94,6 +94,35 @@ class NodeInfo:
     node_id: str
     host: str
     rack: str = ""
+    cores: int = 0
+    """CPU cores, 0 when unknown: the controller then takes the number of its own machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerSpec:
+    """Everything a ``ControllerActor`` is started with; small, because Ray keeps it for restarts."""
+
+    name: str
+    """Name of the actor, ``<cluster>/controller``."""
+    cluster_name: str
+    data_dir: str
+    """The controller owns ``<data_dir>/controller``, broker n gets ``<data_dir>/broker-<n>``."""
+    host: str
+    """Address that the controller's listener binds."""
+    port: int = 0
+    """0 takes the port of the controller's last life if it is free, else any free one."""
+    configs: Mapping[str, str] = field(default_factory=dict)
+    """Broker settings of the whole cluster as given; parsed by ``BrokerConfig``."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterAccess:
+    """What a client needs to find the controller and to prove that it may talk to it."""
+
+    cluster_id: str
+    cluster_name: str
+    controller: Endpoint
+    secret: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,3 +253,8 @@ class ControllerPort(Protocol):
 
     def heartbeat(self, broker_id: int, incarnation: int, usable_bytes: int) -> Awaitable[bool]:
         """Renew the lease; False when the broker has been replaced and must exit."""
+
+
+SpawnerFactory = Callable[[ControllerPort], ActorSpawner]
+"""Makes the spawner; the port is for brokers that share the controller's process (tests), Ray
+brokers find the controller by its name."""
