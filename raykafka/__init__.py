@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from raykafka.client.consumer import Consumer as Consumer
     from raykafka.client.handle import TopicHandle as TopicHandle
     from raykafka.client.producer import Producer as Producer
-    from raykafka.client.records import Record as Record
+    from raykafka.client.records import ConsumerRecord as ConsumerRecord
     from raykafka.errors import KafkaError as KafkaError
     from raykafka.errors import RaykafkaError as RaykafkaError
     from raykafka.model import Acks as Acks
@@ -40,13 +40,13 @@ _MODULE_OF = {
     "AsyncProducer": "raykafka.client.aio",
     "Cluster": "raykafka.runtime",
     "Consumer": "raykafka.client.consumer",
+    "ConsumerRecord": "raykafka.client.records",
     "IsolationLevel": "raykafka.model",
     "KafkaError": "raykafka.errors",
     "NewTopic": "raykafka.client.admin",
     "OffsetAndTimestamp": "raykafka.model",
     "Producer": "raykafka.client.producer",
     "RaykafkaError": "raykafka.errors",
-    "Record": "raykafka.client.records",
     "RecordMetadata": "raykafka.model",
     "TopicHandle": "raykafka.client.handle",
     "TopicPartition": "raykafka.model",
