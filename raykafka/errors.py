@@ -2,8 +2,8 @@
 
 Names, codes and the two flags follow ``org.apache.kafka.common.protocol.Errors``: constant
 ``NOT_LEADER_OR_FOLLOWER`` is ``NotLeaderOrFollowerError`` (a closing ``_ERROR`` or ``_EXCEPTION``
-is not doubled). ``retriable`` is Kafka's ``RetriableException``: the same request may succeed later.
-``refresh_metadata`` is its ``InvalidMetadataException``: ask for fresh metadata before trying again.
+is not doubled). ``retriable`` is Kafka's ``RetriableException``: the same request may succeed yet.
+``refresh_metadata`` is its ``InvalidMetadataException``: get fresh metadata before trying again.
 
 Every error takes one positional message and survives pickling, so that Ray can carry it between
 processes. Codes from 20,000 are raykafka's own on the wire; codes below -1 never leave a client.
@@ -363,7 +363,7 @@ class ClientClosedError(ClientError, code=-1001):
 class BufferExhaustedError(ClientError, code=-1002, retriable=True):
     """buffer_memory stayed full for max_block_ms; send more slowly or raise buffer_memory."""
 class DeliveryTimeoutError(ClientError, code=-1003, retriable=True):
-    """The record was not acknowledged within delivery_timeout_ms; it may or may not be in the log."""
+    """The record was not acknowledged in delivery_timeout_ms; it may or may not be in the log."""
 class ConnectionLostError(ClientError, code=-1004, retriable=True, refresh_metadata=True):
     """The connection broke; whether the request took effect is not known."""
 class ClusterUnreachableError(ClientError, code=-1005, retriable=True):
