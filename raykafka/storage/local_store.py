@@ -1,0 +1,344 @@
+"""Segments as files below one directory of a local (or mounted) file system."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, MutableSequence, Sequence
+from contextlib import contextmanager
+
+from raykafka.errors import DiskFullError, KafkaStorageError
+from raykafka.storage.api import Buffer, LocalFile, checked_path, missing, too_short
+from raykafka.storage.mapping import FileMapping, capacity_for
+
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE})
+_APPEND_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+_REPLACE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+_READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC
+
+
+class _OpenFile:
+    __slots__ = ("descriptor", "size")
+
+    def __init__(self, descriptor: int, size: int) -> None:
+        self.descriptor = descriptor
+        self.size = size
+
+
+class LocalStore:
+    """A ``SegmentStore`` on a directory; keeps a bounded number of files open and mapped.
+
+    Everything short runs under one lock, so that a flush in another thread never meets a descriptor
+    that was closed or given to another file; the fsync itself runs outside of it.
+    """
+
+    def __init__(self, root: str, *, max_open_files: int = 256, max_mappings: int = 256) -> None:
+        """``root`` is created on first use. ``max_open_files`` bounds descriptors kept open."""
+        self.root = os.path.abspath(root)
+        self._max_open_files = max_open_files
+        self._max_mappings = max_mappings
+        self._files: OrderedDict[str, _OpenFile] = OrderedDict()
+        self._mappings: OrderedDict[str, FileMapping] = OrderedDict()
+        self._unsynced_directories: set[str] = set()
+        self._lock = threading.Lock()
+
+    # --- writing ----------------------------------------------------------------------------------
+
+    def append(self, path: str, data: Buffer) -> int:
+        """Write at the end of the file; see ``SegmentStore.append``."""
+        with self._lock:
+            file = self._files.get(path)
+            if file is None:
+                file = self._open(path)
+            else:
+                self._files.move_to_end(path)
+            try:
+                written = os.write(file.descriptor, data)
+                length = memoryview(data).nbytes
+                while written < length:
+                    written += os.write(file.descriptor, memoryview(data).cast("B")[written:])
+            except OSError as error:
+                self._cut_back(path, file)
+                raise _storage_error(f"could not append to {self._full(path)}", error) from error
+            file.size += length
+            return file.size
+
+    def flush(self, path: str) -> None:
+        """fsync the file, and the directories whose entries on the way to it are new."""
+        with self._lock:
+            file = self._files.get(path)
+            try:
+                if file is not None:
+                    descriptor = os.dup(file.descriptor)
+                else:
+                    descriptor = os.open(self._full(path), _READ_FLAGS)
+            except OSError as error:
+                raise _storage_error(f"could not open {self._full(path)}", error) from error
+            directories = self._unsynced_above(path)
+        try:
+            _sync_data(descriptor)
+            for directory in directories:
+                _sync_directory(directory)
+        except OSError as error:
+            raise KafkaStorageError(
+                f"fsync of {self._full(path)} failed ({error.strerror}): what was written since "
+                "the last one may be lost; check the disk and restart the partition"
+            ) from error
+        finally:
+            os.close(descriptor)
+        with self._lock:
+            self._unsynced_directories.difference_update(directories)
+
+    def truncate(self, path: str, size: int) -> None:
+        """Cut the file; see ``SegmentStore.truncate``."""
+        with self._lock, self._translated(f"could not cut {self._full(path)}"):
+            self._mappings.pop(path, None)
+            os.truncate(self._full(path), size)
+            file = self._files.get(path)
+            if file is not None:
+                file.size = size
+
+    def publish(self, path: str, data: Buffer, *, durable: bool = True) -> None:
+        """Write a temporary file beside it and rename; see ``SegmentStore.publish``."""
+        full = self._full(checked_path(path))
+        temporary = full + ".tmp"
+        with self._translated(f"could not write {full}"):
+            with self._lock:
+                descriptor = self._create(temporary, _REPLACE_FLAGS)
+            try:
+                _write_all(descriptor, data)
+                if durable:
+                    os.fsync(descriptor)
+            except OSError:
+                os.unlink(temporary)
+                raise
+            finally:
+                os.close(descriptor)
+            with self._lock:
+                self._forget(path)
+                os.replace(temporary, full)
+                self._unsynced_directories.add(os.path.dirname(full))
+                directories = self._unsynced_above(path) if durable else []
+            for directory in directories:
+                _sync_directory(directory)
+        with self._lock:
+            self._unsynced_directories.difference_update(directories)
+
+    def delete(self, path: str) -> None:
+        """Remove the file; see ``SegmentStore.delete``."""
+        full = self._full(checked_path(path))
+        with self._lock, self._translated(f"could not delete {full}"):
+            self._forget(path)
+            os.unlink(full)
+            directory = os.path.dirname(full)
+            self._unsynced_directories.add(directory)
+            if directory != self.root:
+                self._remove_if_empty(directory)
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    def read(self, path: str, start: int, length: int) -> memoryview:
+        """A slice of the file's mapping; see ``SegmentStore.read``."""
+        end = start + length
+        with self._lock:
+            mapping = self._mappings.get(path)
+            if mapping is None or start < 0 or length < 0 or end > mapping.size:
+                mapping = self._map(path, start, length)
+            else:
+                self._mappings.move_to_end(path)
+        return mapping.view[start:end]
+
+    def size(self, path: str) -> int:
+        """Bytes in the file; raises ``MissingFileError``."""
+        file = self._files.get(path)
+        if file is not None:
+            return file.size
+        with self._translated(f"could not look at {path}"):
+            return os.stat(self._full(path)).st_size
+
+    def list(self, prefix: str) -> list[str]:
+        """Sorted paths below the root that start with ``prefix``."""
+        directory = prefix.rpartition("/")[0]
+        found: list[str] = []
+        with self._translated(f"could not list {prefix}"):
+            self._collect(directory, prefix, found)
+        return sorted(found)
+
+    def local_file(self, path: str) -> LocalFile:
+        """The absolute path with the numbers that tell whether it is still the same file."""
+        full = self._full(path)
+        with self._translated(f"could not look at {full}"):
+            status = os.stat(full)
+        return LocalFile(full, status.st_dev, status.st_ino)
+
+    def close(self) -> None:
+        """Close every descriptor; the store may be used again afterwards."""
+        with self._lock:
+            while self._files:
+                os.close(self._files.popitem()[1].descriptor)
+            self._mappings.clear()
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _full(self, path: str) -> str:
+        return f"{self.root}/{path}"
+
+    def _open(self, path: str) -> _OpenFile:
+        with self._translated(f"could not open {self._full(checked_path(path))}"):
+            descriptor = self._create(self._full(path), _APPEND_FLAGS)
+            size = os.fstat(descriptor).st_size
+        if size == 0:
+            self._unsynced_directories.add(os.path.dirname(self._full(path)))
+        file = self._files[path] = _OpenFile(descriptor, size)
+        if len(self._files) > self._max_open_files:
+            os.close(self._files.popitem(last=False)[1].descriptor)
+        return file
+
+    def _create(self, full: str, flags: int) -> int:
+        try:
+            return os.open(full, flags, 0o644)
+        except FileNotFoundError:
+            self._make_directory(os.path.dirname(full))
+        except OSError as error:
+            if error.errno not in _NO_DESCRIPTOR or not self._files:
+                raise
+            # Others use up the process's descriptors: half of ours can be had again at any time.
+            for _ in range(len(self._files) // 2 + 1):
+                os.close(self._files.popitem(last=False)[1].descriptor)
+        return os.open(full, flags, 0o644)
+
+    def _make_directory(self, directory: str) -> None:
+        parent = os.path.dirname(directory)
+        if not os.path.isdir(parent):
+            self._make_directory(parent)
+        os.makedirs(directory, exist_ok=True)
+        self._unsynced_directories.add(parent)
+
+    def _remove_if_empty(self, directory: str) -> None:
+        try:
+            os.rmdir(directory)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        else:
+            self._unsynced_directories.discard(directory)
+            self._unsynced_directories.add(os.path.dirname(directory))
+
+    def _unsynced_above(self, path: str) -> Sequence[str]:
+        """Directories from the file's own upwards whose entries have not been synced."""
+        if not self._unsynced_directories:
+            return []
+        directory = os.path.dirname(self._full(path))
+        found = []
+        while True:
+            if directory in self._unsynced_directories:
+                found.append(directory)
+            parent = os.path.dirname(directory)
+            if parent == directory:
+                return found
+            directory = parent
+
+    def _cut_back(self, path: str, file: _OpenFile) -> None:
+        """Undo a partial write."""
+        try:
+            os.ftruncate(file.descriptor, file.size)
+        except OSError as error:
+            self._forget(path)
+            raise KafkaStorageError(
+                f"a partial write to {self._full(path)} could not be cut back ({error.strerror}); "
+                "check the disk and restart the partition"
+            ) from error
+
+    def _forget(self, path: str) -> None:
+        self._mappings.pop(path, None)
+        file = self._files.pop(path, None)
+        if file is not None:
+            os.close(file.descriptor)
+
+    def _map(self, path: str, start: int, length: int) -> FileMapping:
+        """A mapping that holds the bytes asked for: the present one, grown, or a new one."""
+        file = self._files.get(path)
+        with self._translated(f"could not map {self._full(path)}"):
+            size = os.stat(self._full(path)).st_size if file is None else file.size
+            if start < 0 or length < 0 or start + length > size:
+                raise too_short(self._full(path), start, length, size)
+            mapping = self._mappings.get(path)
+            if mapping is not None and size <= mapping.capacity:
+                mapping.size = size
+                self._mappings.move_to_end(path)
+                return mapping
+            if file is not None:
+                mapping = FileMapping(file.descriptor, size, capacity_for(size))
+            else:
+                descriptor = os.open(self._full(checked_path(path)), _READ_FLAGS)
+                try:
+                    mapping = FileMapping(descriptor, size, capacity_for(size))
+                finally:
+                    os.close(descriptor)
+        self._mappings[path] = mapping
+        if len(self._mappings) > self._max_mappings:
+            self._mappings.popitem(last=False)
+        return mapping
+
+    def _collect(self, directory: str, prefix: str, found: MutableSequence[str]) -> None:
+        try:
+            entries = os.scandir(self._full(directory) if directory else self.root)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        with entries:
+            for entry in entries:
+                path = f"{directory}/{entry.name}" if directory else entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    if path.startswith(prefix) or prefix.startswith(path + "/"):
+                        self._collect(path, prefix, found)
+                elif path.startswith(prefix):
+                    found.append(path)
+
+    @contextmanager
+    def _translated(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise missing(str(error.filename)) from error
+        except OSError as error:
+            raise _storage_error(what, error) from error
+
+
+def _storage_error(what: str, error: OSError) -> KafkaStorageError:
+    if isinstance(error, FileNotFoundError):
+        return missing(str(error.filename))
+    if error.errno in _NO_SPACE:
+        return DiskFullError(
+            f"{what}: {error.strerror}. Free space or lower the retention; reads go on"
+        )
+    hint = (
+        "raise the limit of open files (ulimit -n)"
+        if error.errno in _NO_DESCRIPTOR
+        else ("check the disk and the directory's permissions")
+    )
+    return KafkaStorageError(f"{what}: {error.strerror}; {hint}")
+
+
+def _write_all(descriptor: int, data: Buffer) -> None:
+    view = memoryview(data).cast("B")
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _sync_data(descriptor: int) -> None:
+    sync = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
+    sync(descriptor)
+
+
+def _sync_directory(directory: str) -> None:
+    try:
+        descriptor = os.open(directory, _READ_FLAGS)
+    except FileNotFoundError:
+        return  # removed since: then its parent is what has to be synced
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
