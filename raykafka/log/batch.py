@@ -1,0 +1,392 @@
+"""Record batches as bytes: encode, check, decode and project them.
+
+A batch is one Arrow IPC ``RecordBatch`` message whose header stands in its metadata
+(``ipc_message`` has the layout, ``batch_header`` the fields). The producer's bytes are what is
+checksummed, stored, replicated and read; only the leader's part of the header is filled in later.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
+
+import crc32c
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from raykafka.errors import (
+    CorruptMessageError,
+    InvalidRecordError,
+    UnsupportedCompressionTypeError,
+)
+from raykafka.log.batch_header import (
+    MAGIC as MAGIC,
+)
+from raykafka.log.batch_header import (
+    MAX_RECORDS,
+    BatchHeader,
+    Message,
+    flags_of,
+    leader_part,
+    partition_seed,
+    producer_part,
+)
+from raykafka.log.batch_header import find_batch as find_batch
+from raykafka.log.batch_header import peek_header as peek_header
+from raykafka.log.batch_header import read_header as read_header
+from raykafka.log.batch_header import stamp as stamp
+from raykafka.log.batch_header import verify as verify
+from raykafka.log.ipc_message import (
+    SLOT_POSITION,
+    Layout,
+    arrow_layout,
+    build_metadata,
+    compact,
+    read_layout,
+)
+from raykafka.log.schema import column_layout
+from raykafka.model import Compression, PartitionId
+
+DEFAULT_MAX_UNCOMPRESSED: Final = 256 << 20
+"""Bytes that the buffers of one batch may claim to have once decompressed."""
+
+_SMALL_BATCH: Final = 64 << 10
+_WORTH_TRIMMING: Final = 1024
+_LEADER_START: Final = SLOT_POSITION + len(MAGIC)
+_LEADER_END: Final = _LEADER_START + 40
+_TIMESTAMP_TYPE: Final = pa.timestamp("ms")
+_PACKED_NODE: Final = struct.Struct("<qq")
+_SIZES = struct.Struct("<Ii")
+_NO_LEADER: Final = (-1, -1, -1, 0)
+
+
+class EncodedBatch(NamedTuple):
+    """A batch ready to be sent: the chunks one after the other are the message."""
+
+    chunks: list[bytes | pa.Buffer | memoryview]
+    """Large column buffers are the caller's own, not copied; they must not change meanwhile."""
+    header: BatchHeader
+
+
+class _Sink:
+    """A file for Arrow's writer that keeps what it is given, without copying."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self.chunks: list[bytes | pa.Buffer] = []
+
+    def write(self, data: bytes | pa.Buffer) -> int:
+        self.chunks.append(data)
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+def encode_batch(
+    batch: pa.RecordBatch,
+    partition: PartitionId,
+    *,
+    schema_id: int = 0,
+    producer_id: int = -1,
+    producer_epoch: int = -1,
+    base_sequence: int = -1,
+    compression: Compression = Compression.NONE,
+    control: bool = False,
+    transactional: bool = False,
+    stats: bytes = b"",
+) -> EncodedBatch:
+    """Encodes records (in the storage schema) for one partition.
+
+    ``stats`` is what ``column_statistics`` made of the batch, or nothing. A slice costs its own
+    rows only. Raises ``InvalidRecordError`` for an empty batch or one whose first column is not a
+    ``__timestamp`` without nulls.
+    """
+    rows = batch.num_rows
+    base_timestamp, max_timestamp = _timestamps(batch)
+    metadata, body = _arrow_message(batch, compression)
+    layout = arrow_layout(metadata)
+    body_size = sum(map(len, body))
+    if body_size > _WORTH_TRIMMING:
+        layout, body, body_size = _trim(layout, body, body_size, batch.schema)
+    header = BatchHeader(
+        *_NO_LEADER,
+        crc=0,
+        flags=flags_of(compression, control=control, transactional=transactional),
+        producer_epoch=producer_epoch,
+        record_count=rows,
+        producer_id=producer_id,
+        base_sequence=base_sequence,
+        schema_id=schema_id,
+        base_timestamp=base_timestamp,
+        max_timestamp=max_timestamp,
+        size=0,
+        metadata_size=0,
+    )
+    return _assemble(layout, body, body_size, header, partition, stats)
+
+
+def decode_batch(
+    message: Message,
+    schema: pa.Schema,
+    *,
+    columns: Sequence[str] | None = None,
+    max_uncompressed: int = DEFAULT_MAX_UNCOMPRESSED,
+) -> pa.RecordBatch:
+    """The records of a batch that has been verified; uncompressed columns are views of ``message``.
+
+    ``schema`` is the storage schema that the batch was written with. With ``columns`` only those
+    are decompressed, in the order given. The contents of columns are not validated.
+    Raises ``CorruptMessageError`` where the message does not fit the schema or claims more than
+    ``max_uncompressed`` bytes, ``InvalidRecordError`` for a column that the schema lacks.
+    """
+    header = read_header(message)
+    layout = read_layout(message, header.metadata_size)
+    if columns is not None:
+        body = memoryview(message)[header.metadata_size : header.size]
+        layout, pieces, size = _select(layout, [body], len(body), schema, columns)
+        metadata, _ = build_metadata(layout, size, b" " * 106)
+        message = memoryview(b"".join((metadata, *pieces)))
+        schema = pa.schema([schema.field(name) for name in columns])
+        _bound_uncompressed(layout, message[len(metadata) :], max_uncompressed)
+    elif layout.codec >= 0:
+        body = memoryview(message)[header.metadata_size : header.size]
+        _bound_uncompressed(layout, body, max_uncompressed)
+    try:
+        return pa.ipc.read_record_batch(pa.py_buffer(message), schema)
+    except (pa.ArrowException, OSError, ValueError, MemoryError, IndexError) as error:
+        raise CorruptMessageError(
+            f"the batch at offset {header.base_offset} does not fit its schema: {error}"
+        ) from None
+
+
+def validate_batch(
+    message: Message,
+    schema: pa.Schema,
+    *,
+    max_uncompressed: int = DEFAULT_MAX_UNCOMPRESSED,
+) -> pa.RecordBatch:
+    """Decodes a batch from outside and checks everything a reader will rely on.
+
+    Checked are the sizes, every buffer and value (UTF-8, offsets, nulls), the number of records
+    and the smallest and largest timestamp. Not checked is the CRC: see ``verify``.
+    Raises ``InvalidRecordError``.
+    """
+    try:
+        header = read_header(message)
+        if header.size != len(message):
+            raise InvalidRecordError(
+                f"{len(message) - header.size} bytes follow the batch; send one batch at a time"
+            )
+        batch = decode_batch(message, schema, max_uncompressed=max_uncompressed)
+        batch.validate(full=True)
+    except (CorruptMessageError, pa.ArrowException, OSError, ValueError) as error:
+        raise InvalidRecordError(f"the batch is not valid: {error}") from None
+    if batch.num_rows != header.record_count:
+        raise InvalidRecordError(
+            f"the batch says it has {header.record_count} records and holds {batch.num_rows}"
+        )
+    for position in column_layout(schema).not_null:
+        nulls = batch.column(position).null_count
+        if nulls:
+            raise InvalidRecordError(
+                f"column {schema.field(position).name!r} holds {nulls} nulls and accepts none"
+            )
+    if _timestamps(batch) != (header.base_timestamp, header.max_timestamp):
+        raise InvalidRecordError("the batch's header and its __timestamp column disagree")
+    return batch
+
+
+def project_batch(
+    message: Message,
+    schema: pa.Schema,
+    columns: Sequence[str],
+    partition: PartitionId,
+) -> list[bytes | pa.Buffer | memoryview]:
+    """The batch with only ``columns``, in that order; chunks are views of ``message``.
+
+    Nothing is decompressed or copied. Every header value stays but the size; the CRC is that of the
+    projected batch, computed after the original has passed. Statistics are left out.
+    Raises ``CorruptMessageError``, and ``InvalidRecordError`` for a column that the schema lacks.
+    """
+    header = verify(message, partition)
+    layout = read_layout(message, header.metadata_size)
+    body = memoryview(message)[header.metadata_size : header.size]
+    layout, pieces, size = _select(layout, [body], len(body), schema, columns)
+    return _assemble(layout, pieces, size, header, partition).chunks
+
+
+def _arrow_message(
+    batch: pa.RecordBatch, compression: Compression
+) -> tuple[bytes, list[bytes | pa.Buffer | memoryview]]:
+    """Flatbuffer and body of the message that Arrow makes of a batch."""
+    if compression is Compression.NONE and pa.ipc.get_record_batch_size(batch) <= _SMALL_BATCH:
+        message = memoryview(batch.serialize())
+        end = 8 + _SIZES.unpack_from(message)[1]
+        return bytes(message[8:end]), [message[end:]]
+    try:
+        options = pa.ipc.IpcWriteOptions(
+            compression=None if compression is Compression.NONE else compression.value
+        )
+    except (pa.ArrowException, ValueError) as error:
+        raise UnsupportedCompressionTypeError(
+            f"this Arrow cannot compress with {compression.value}: {error}"
+        ) from None
+    sink = _Sink()
+    writer = pa.ipc.new_stream(pa.PythonFile(sink, mode="w"), batch.schema, options=options)
+    writer.write_batch(batch)
+    chunks = iter(sink.chunks)
+    _take_metadata(chunks)  # the schema's message
+    return _take_metadata(chunks), list(chunks)
+
+
+def _take_metadata(chunks: Iterable[bytes | pa.Buffer]) -> bytes:
+    """Takes the next message's beginning off Arrow's writes, which are small ones up to the body."""
+    taken = b""
+    for chunk in chunks:
+        taken += bytes(chunk)
+        if len(taken) >= 8 and len(taken) >= 8 + _SIZES.unpack_from(taken)[1]:
+            break
+    return taken[8:]
+
+
+def _assemble(
+    layout: Layout,
+    body: list[bytes | pa.Buffer | memoryview],
+    body_size: int,
+    header: BatchHeader,
+    partition: PartitionId,
+    stats: bytes = b"",
+) -> EncodedBatch:
+    """The message around a body, with its CRC."""
+    blank, metadata_size = build_metadata(layout, body_size, b" " * 106, stats)
+    header = header._replace(size=metadata_size + body_size, metadata_size=metadata_size)
+    start = blank[:SLOT_POSITION] + MAGIC
+    rest: bytes = producer_part(header) + blank[_LEADER_END + 56 :]
+    if body_size <= _SMALL_BATCH:
+        rest = b"".join((rest, *body))
+        body = []
+    crc = crc32c.crc32c(rest, crc32c.crc32c(start, partition_seed(partition)))
+    for chunk in body:
+        crc = crc32c.crc32c(chunk, crc)
+    header = header._replace(crc=crc)
+    return EncodedBatch([b"".join((start, leader_part(*header[:5]), rest)), *body], header)
+
+
+def _trim(
+    layout: Layout,
+    body: list[bytes | pa.Buffer | memoryview],
+    body_size: int,
+    schema: pa.Schema,
+) -> tuple[Layout, list[bytes | pa.Buffer | memoryview], int]:
+    """Leaves out the buffers of empty arrays: Arrow writes the whole parent's offsets for the empty
+    child of a list, 12 bytes per record of every batch without headers."""
+    nodes = list(_PACKED_NODE.iter_unpack(layout.nodes))
+    if all(length for length, _ in nodes):
+        return layout, body, body_size
+    buffers = list(_PACKED_NODE.iter_unpack(layout.buffers))
+    position = 0
+    for count, (length, _) in zip(column_layout(schema).buffers_per_node, nodes):
+        if not length:
+            buffers[position : position + count] = [(0, 0)] * count
+        position += count
+    packed, ranges, size = compact(buffers)
+    return layout._replace(buffers=packed), _cut(body, ranges), size
+
+
+def _select(
+    layout: Layout,
+    body: list[bytes | pa.Buffer | memoryview],
+    body_size: int,
+    schema: pa.Schema,
+    columns: Sequence[str],
+) -> tuple[Layout, list[bytes | pa.Buffer | memoryview], int]:
+    """The layout and body of some columns; bounds every buffer."""
+    places = column_layout(schema)
+    nodes = list(_PACKED_NODE.iter_unpack(layout.nodes))
+    buffers = list(_PACKED_NODE.iter_unpack(layout.buffers))
+    if len(nodes) != len(places.buffers_per_node) or len(buffers) != places.buffers[-1][1]:
+        raise CorruptMessageError("the batch has other columns than its schema")
+    kept_nodes: list[tuple[int, int]] = []
+    kept_buffers: list[tuple[int, int]] = []
+    for name in columns:
+        position = places.positions.get(name)
+        if position is None:
+            raise InvalidRecordError(
+                f"column {name!r} is not in the topic; it has {', '.join(places.positions)}"
+            )
+        kept_nodes += nodes[slice(*places.nodes[position])]
+        kept_buffers += buffers[slice(*places.buffers[position])]
+    for offset, length in kept_buffers:
+        if offset & 7 or not 0 <= offset <= offset + length <= body_size:
+            raise CorruptMessageError("a buffer of the batch lies outside of its body")
+    packed, ranges, size = compact(kept_buffers)
+    if size > body_size:
+        raise CorruptMessageError("buffers of the batch overlap")
+    packed_nodes = b"".join(_PACKED_NODE.pack(*node) for node in kept_nodes)
+    selected = layout._replace(nodes=packed_nodes, buffers=packed)
+    return selected, _cut(body, ranges), size
+
+
+def _cut(
+    chunks: list[bytes | pa.Buffer | memoryview], ranges: list[tuple[int, int]]
+) -> list[bytes | pa.Buffer | memoryview]:
+    """The given ranges, ascending or not, of chunks that stand one behind the other."""
+    if len(chunks) == 1:
+        only = memoryview(chunks[0])
+        return [only[start:end] for start, end in ranges]
+    pieces: list[bytes | pa.Buffer | memoryview] = []
+    starts = [0]
+    for chunk in chunks:
+        starts.append(starts[-1] + len(chunk))
+    for start, end in ranges:
+        for chunk, chunk_start, chunk_end in zip(chunks, starts, starts[1:]):
+            if chunk_start < end and start < chunk_end:
+                low, high = max(start - chunk_start, 0), min(end, chunk_end) - chunk_start
+                whole = high - low == len(chunk)
+                pieces.append(chunk if whole else memoryview(chunk)[low:high])
+    return pieces
+
+
+def _bound_uncompressed(layout: Layout, body: memoryview, limit: int) -> None:
+    """Each compressed buffer begins with its uncompressed length: adds them up before Arrow
+    allocates any of them."""
+    if layout.codec < 0:
+        return
+    total = 0
+    for offset, length in _PACKED_NODE.iter_unpack(layout.buffers):
+        if not length:
+            continue
+        if length < 8 or not 0 <= offset <= offset + length <= len(body):
+            raise CorruptMessageError("a buffer of the batch lies outside of its body")
+        (size,) = struct.unpack_from("<q", body, offset)
+        if size < -1:
+            raise CorruptMessageError("a compressed buffer of the batch has a negative length")
+        total += length - 8 if size == -1 else size
+        if total > limit:
+            raise CorruptMessageError(
+                f"the batch claims more than {limit} bytes when decompressed; send smaller batches"
+            )
+
+
+def _timestamps(batch: pa.RecordBatch) -> tuple[int, int]:
+    """Smallest and largest timestamp in milliseconds."""
+    rows = batch.num_rows
+    if not 0 < rows <= MAX_RECORDS:
+        raise InvalidRecordError(f"a batch has 1 to {MAX_RECORDS} records, not {rows}")
+    column = batch.column(0)
+    if column.type != _TIMESTAMP_TYPE or column.null_count:
+        raise InvalidRecordError(
+            f"the first column must be __timestamp of type {_TIMESTAMP_TYPE} without nulls, "
+            f"not {column.type} with {column.null_count} nulls"
+        )
+    if rows == 1:
+        value = column[0].value
+        return value, value
+    extremes = pc.min_max(column)
+    return extremes["min"].value, extremes["max"].value

@@ -1,0 +1,285 @@
+"""The Arrow IPC message around a batch, read and written by hand.
+
+Arrow's own writer cannot leave room for header fields that a server fills in later, and its reader
+cannot take columns out without decompressing them; both need only the outermost flatbuffer tables
+(``Message`` and ``RecordBatch`` of ``format/Message.fbs``). Every message that raykafka writes has
+the same shape, so that the header slot always stands at the same place::
+
+    byte 0     continuation 0xFFFFFFFF, int32 metadata size      (encapsulated message format)
+    byte 8     Message table, custom_metadata vector, key "rk"
+    byte 100   value of "rk": the header slot, 106 characters    (see batch_header)
+    byte 208   key and value of "rk.stats", where there are statistics
+    then       RecordBatch table, nodes, buffers, compression
+    then       body; the whole length is a multiple of 8
+
+Reading trusts nothing: each access is bounded, and what does not fit is a ``CorruptMessageError``.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from raykafka.errors import CorruptMessageError
+
+CONTINUATION: Final = 0xFFFFFFFF
+SLOT_SIZE: Final = 106
+SLOT_POSITION: Final = 100
+SLOT_END: Final = SLOT_POSITION + SLOT_SIZE
+PREFIX_SIZE: Final = 208
+MAX_METADATA_BYTES: Final = 16 << 20
+"""No batch's metadata is larger: 1,000 columns with statistics take a fraction of it."""
+
+STATISTICS_KEY: Final = b"rk.stats"
+
+_U16 = struct.Struct("<H")
+_U32 = struct.Struct("<I")
+_I32 = struct.Struct("<i")
+_I64 = struct.Struct("<q")
+
+# The constant parts, in the order in which they stand. Positions count from the flatbuffer (byte 8).
+_HEAD: Final = struct.pack(
+    "<I7H6xi",
+    24,  # the root table stands at 24
+    *(14, 24, 20, 22, 4, 8, 16),  # its vtable: sizes, then version, header_type, header, bodyLength,
+    20,  # custom_metadata; the table begins with the way back to the vtable
+)
+_KIND: Final = struct.pack("<IhBx", 8, 4, 3)  # custom_metadata at 48; MetadataVersion V5; RecordBatch
+_FIRST_KEY: Final = _U32.pack(68 - 52)
+_SLOT_KEY: Final = struct.pack("<4HiIII4sI", 8, 12, 4, 8, 8, 8, 12, 2, b"rk", SLOT_SIZE)
+_STATISTICS_TABLE: Final = 200
+_KEY_VALUE_VTABLE: Final = 60
+
+PREFIX: Final = struct.Struct("<Ii28sIq8sI4sI32s106s2s")
+
+
+class Layout(NamedTuple):
+    """What a ``RecordBatch`` table says about the body."""
+
+    length: int
+    nodes: bytes
+    """Packed ``FieldNode`` structs: int64 length and int64 null count each, depth first."""
+    buffers: bytes
+    """Packed ``Buffer`` structs: int64 offset in the body and int64 length each."""
+    codec: int
+    """``CompressionType``: 0 for LZ4_FRAME, 1 for ZSTD, -1 where the body is not compressed."""
+
+
+class Prefix(NamedTuple):
+    """The fixed beginning of a message."""
+
+    metadata_size: int
+    """Bytes before the body, the eight of the continuation and the size included."""
+    body_size: int
+    slot: bytes
+    has_statistics: bool
+
+
+def read_prefix(message: bytes | bytearray | memoryview) -> Prefix:
+    """The fixed beginning of a message; every constant in it is compared.
+
+    Raises ``CorruptMessageError`` where it is not one that raykafka wrote.
+    """
+    try:
+        (
+            continuation,
+            flatbuffer_size,
+            head,
+            _,
+            body_size,
+            kind,
+            pairs,
+            first_key,
+            _,
+            slot_key,
+            slot,
+            end,
+        ) = PREFIX.unpack_from(message)
+    except struct.error:
+        raise CorruptMessageError(
+            f"{len(message)} bytes are too few for a batch, whose header takes {PREFIX_SIZE}; "
+            "send the whole batch again"
+        ) from None
+    if (
+        head != _HEAD
+        or kind != _KIND
+        or slot_key != _SLOT_KEY
+        or first_key != _FIRST_KEY
+        or end != b"\0\0"
+        or continuation != CONTINUATION
+        or not 0 < pairs < 3
+        or not PREFIX_SIZE <= flatbuffer_size + 8 <= MAX_METADATA_BYTES
+        or body_size < 0
+        or (flatbuffer_size | body_size) & 7
+    ):
+        raise CorruptMessageError("the bytes do not begin with a raykafka batch; send it again")
+    return Prefix(flatbuffer_size + 8, body_size, slot, pairs == 2)
+
+
+def read_layout(message: bytes | bytearray | memoryview, metadata_size: int) -> Layout:
+    """The ``RecordBatch`` table of a message whose prefix has been read.
+
+    Raises ``CorruptMessageError`` where an offset leaves the metadata.
+    """
+    metadata = bytes(memoryview(message)[8:metadata_size])
+    try:
+        return _layout(metadata, _follow(metadata, 28))
+    except (struct.error, IndexError):
+        raise CorruptMessageError("the batch's metadata point outside of themselves") from None
+
+
+def arrow_layout(metadata: bytes) -> Layout:
+    """The layout in the flatbuffer of a message that Arrow itself has just written."""
+    (root,) = _U32.unpack_from(metadata)
+    return _layout(metadata, _follow(metadata, root + _fields(metadata, root, 3)[2]))
+
+
+def read_statistics_value(message: bytes | bytearray | memoryview) -> bytes:
+    """The value of ``rk.stats`` of a message, or nothing.
+
+    Raises ``CorruptMessageError`` where the second key is another one or its size is a lie.
+    """
+    prefix = read_prefix(message)
+    if not prefix.has_statistics:
+        return b""
+    size_at = 8 + _STATISTICS_TABLE + 28
+    metadata = bytes(memoryview(message)[: prefix.metadata_size])
+    if len(metadata) < size_at + 4 or metadata[size_at - 12 : size_at - 4] != STATISTICS_KEY:
+        raise CorruptMessageError("the batch's second metadata key is not rk.stats")
+    (size,) = _U32.unpack_from(metadata, size_at)
+    if size > len(metadata) - size_at - 4:
+        raise CorruptMessageError("the batch's statistics are longer than its metadata")
+    return metadata[size_at + 4 : size_at + 4 + size]
+
+
+def build_metadata(
+    layout: Layout, body_size: int, slot: bytes, statistics: bytes = b""
+) -> tuple[bytes, int]:
+    """Everything before the body, and its size. ``slot`` has exactly ``SLOT_SIZE`` bytes."""
+    extra = _statistics_block(statistics) if statistics else b""
+    table = 200 + len(extra) + 16
+    record_batch = _record_batch_table(layout)
+    size = PREFIX_SIZE + len(extra) + len(record_batch)
+    prefix = PREFIX.pack(
+        CONTINUATION,
+        size - 8,
+        _HEAD,
+        table - 28,
+        body_size,
+        _KIND,
+        2 if extra else 1,
+        _FIRST_KEY,
+        _STATISTICS_TABLE - 56 if extra else 0,
+        _SLOT_KEY,
+        slot,
+        b"\0\0",
+    )
+    return b"".join((prefix, extra, record_batch)), size
+
+
+def compact(buffers: Sequence[tuple[int, int]]) -> tuple[bytes, list[tuple[int, int]], int]:
+    """Puts the given (offset, length) pieces of a body one behind the other.
+
+    Answers with the packed ``Buffer`` structs of the new body, the (start, end) ranges of the old
+    body that make it up, neighbours joined, and the new body's size. Ranges are whole multiples of
+    8 bytes, as Arrow pads each buffer.
+    """
+    packed: list[int] = []
+    ranges: list[tuple[int, int]] = []
+    position = 0
+    for offset, length in buffers:
+        packed += (position, length)
+        padded = (length + 7) & ~7
+        if not padded:
+            continue
+        position += padded
+        if ranges and ranges[-1][1] == offset:
+            ranges[-1] = (ranges[-1][0], offset + padded)
+        else:
+            ranges.append((offset, offset + padded))
+    return struct.pack(f"<{len(packed)}q", *packed), ranges, position
+
+
+def _layout(metadata: bytes, table: int) -> Layout:
+    length_at, nodes_at, buffers_at, compression_at = _fields(metadata, table, 4)
+    codec = -1
+    if compression_at:
+        compression = _follow(metadata, table + compression_at)
+        codec_at, method_at = _fields(metadata, compression, 2)
+        codec = metadata[compression + codec_at] if codec_at else 0
+        if codec > 1 or (method_at and metadata[compression + method_at]):
+            raise CorruptMessageError("the batch is compressed in an unknown way")
+    return Layout(
+        _I64.unpack_from(metadata, table + length_at)[0] if length_at else 0,
+        _structs(metadata, table, nodes_at),
+        _structs(metadata, table, buffers_at),
+        codec,
+    )
+
+
+def _fields(metadata: bytes, table: int, count: int) -> list[int]:
+    """Offsets of a table's first fields within it; 0 for one that is absent."""
+    vtable = table - _I32.unpack_from(metadata, table)[0]
+    if vtable < 0:
+        raise struct.error
+    present = (_U16.unpack_from(metadata, vtable)[0] - 4) >> 1
+    found = struct.unpack_from(f"<{max(0, min(count, present))}H", metadata, vtable + 4)
+    return [*found, *([0] * (count - len(found)))]
+
+
+def _follow(metadata: bytes, position: int) -> int:
+    return int(position + _U32.unpack_from(metadata, position)[0])
+
+
+def _structs(metadata: bytes, table: int, field: int) -> bytes:
+    """A vector of 16-byte structs."""
+    if not field:
+        return b""
+    vector = _follow(metadata, table + field)
+    end = vector + 4 + 16 * _U32.unpack_from(metadata, vector)[0]
+    if end > len(metadata):
+        raise struct.error
+    return metadata[vector + 4 : end]
+
+
+def _record_batch_table(layout: Layout) -> bytes:
+    # vtable at 0, table at 16, nodes at 44, then buffers, then compression: all 8-byte aligned.
+    nodes, buffers = layout.nodes, layout.buffers
+    buffers_at = 48 + len(nodes) + 4
+    compressed = layout.codec >= 0
+    compression_at = buffers_at + 4 + len(buffers) + 8 if compressed else 0
+    parts = [
+        struct.pack(
+            "<6H4xiIqIIII",
+            *(12, 24, 8, 4, 16, 20 if compressed else 0),
+            16,
+            44 - 20,
+            layout.length,
+            buffers_at - 32,
+            compression_at - 36 if compressed else 0,
+            0,
+            len(nodes) >> 4,
+        ),
+        nodes,
+        struct.pack("<4xI", len(buffers) >> 4),
+        buffers,
+    ]
+    if compressed:
+        parts.append(struct.pack("<4HiBB2x", 8, 6, 4, 5, 8, layout.codec, 0))
+    return b"".join(parts)
+
+
+def _statistics_block(statistics: bytes) -> bytes:
+    # KeyValue table at 200, key at 212, value at 228; shares the vtable of the slot's table.
+    block = struct.pack(
+        "<iIII8sxxxxI",
+        _STATISTICS_TABLE - _KEY_VALUE_VTABLE,
+        212 - 204,
+        228 - 208,
+        len(STATISTICS_KEY),
+        STATISTICS_KEY,
+        len(statistics),
+    )
+    tail = b"\0" * (8 - (len(block) + len(statistics)) % 8)  # at least the terminating zero
+    return b"".join((block, statistics, tail))
