@@ -100,7 +100,7 @@ class FsspecStore:
             yield
         except FileNotFoundError as error:
             raise missing(f"{what}: it") from error
-        except OSError as error:
+        except Exception as error:  # every file system has error classes of its own
             raise KafkaStorageError(
                 f"{what}: {error}; check the store's address, its credentials and its state"
             ) from error
