@@ -198,16 +198,18 @@ class LocalStore:
         return file
 
     def _create(self, full: str, flags: int) -> int:
-        try:
-            return os.open(full, flags, 0o644)
-        except FileNotFoundError:
-            self._make_directory(os.path.dirname(full))
-        except OSError as error:
-            if error.errno not in _NO_DESCRIPTOR or not self._files:
-                raise
-            # Others use up the process's descriptors: half of ours can be had again at any time.
-            for _ in range(len(self._files) // 2 + 1):
-                os.close(self._files.popitem(last=False)[1].descriptor)
+        """Open a file for writing; makes its directory, and room among the descriptors, if need be."""
+        for _ in range(2):
+            try:
+                return os.open(full, flags, 0o644)
+            except FileNotFoundError:
+                self._make_directory(os.path.dirname(full))
+            except OSError as error:
+                if error.errno not in _NO_DESCRIPTOR or not self._files:
+                    raise
+                # Others use up the process's descriptors: half of ours can be had again any time.
+                for _ in range(len(self._files) // 2 + 1):
+                    os.close(self._files.popitem(last=False)[1].descriptor)
         return os.open(full, flags, 0o644)
 
     def _make_directory(self, directory: str) -> None:
