@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-_BY_CODE: dict[int, type[RaykafkaError]] = {}
+ERRORS_BY_CODE: dict[int, type[RaykafkaError]] = {}
+"""Every error that has a code."""
 
 
 class RaykafkaError(Exception):
@@ -38,10 +39,10 @@ class RaykafkaError(Exception):
         if refresh_metadata is not None:
             cls.refresh_metadata = refresh_metadata
         if code is not None:
-            if code in _BY_CODE:
-                raise TypeError(f"{cls.__name__} reuses code {code} of {_BY_CODE[code].__name__}")
+            if code in ERRORS_BY_CODE:
+                raise TypeError(f"{cls.__name__} reuses code {code} of {ERRORS_BY_CODE[code].__name__}")
             cls.code = code
-            _BY_CODE[code] = cls
+            ERRORS_BY_CODE[code] = cls
 
     def __init__(self, message: str = "") -> None:
         super().__init__(message or self._summary())
@@ -386,7 +387,7 @@ def error_for(code: int, message: str = "") -> RaykafkaError:
     """
     if code == 0:
         raise ValueError("code 0 means success, there is no error for it")
-    error_type = _BY_CODE.get(code)
+    error_type = ERRORS_BY_CODE.get(code)
     if error_type is None:
         detail = f": {message}" if message else ""
         return UnknownServerError(f"error code {code}, unknown to this version{detail}")
@@ -397,8 +398,3 @@ def raise_for(code: int, message: str = "") -> None:
     """Raise the error of ``code``; return for 0, which means success."""
     if code != 0:
         raise error_for(code, message)
-
-
-def error_types() -> dict[int, type[RaykafkaError]]:
-    """Every error that has a code, by code."""
-    return dict(_BY_CODE)

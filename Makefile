@@ -1,0 +1,59 @@
+# Every target sets itself up: .venv is made once, and again when pyproject.toml changes.
+
+VENV := .venv
+BIN := $(VENV)/bin
+# A name that is found may still be a wrapper without an interpreter behind it, so each is tried.
+PYTHON ?= $(shell for name in python3.11 python3.13 python3.12 python3.10 python3 python; do \
+	$$name -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' \
+	2>/dev/null && echo $$name && break; done)
+
+.PHONY: help demo test check docs bench format clean
+
+help:
+	@echo "make demo    the flights of 2013 through a real cluster, with a kill on the way"
+	@echo "make test    all tests"
+	@echo "make check   lint, types, import rules and the tests that need no Ray: under a minute"
+	@echo "make docs    write the pages that are generated from the code"
+	@echo "make bench   the benchmarks"
+	@echo "make format  apply the formatter"
+	@echo "make clean   remove .venv and all caches"
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "raykafka needs Python 3.10 to 3.13 with venv; none was found" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/.demo
+
+demo: $(VENV)/.demo
+	$(BIN)/python examples/flights.py
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python docs/generate.py --check
+	$(BIN)/python -m pytest --quiet tests/unit tests/model tests/test_tidy.py
+
+docs: $(VENV)/.dev
+	$(BIN)/python docs/generate.py
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m bench
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix --select I
+	$(BIN)/ruff format
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

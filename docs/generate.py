@@ -1,0 +1,80 @@
+"""Write the pages that come from definitions in the code: ``python docs/generate.py [--check]``.
+
+``--check`` writes nothing and exits with 1 if a page is not what the code says.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from raykafka.config import TABLES, ConfigKey, ConfigTable, Importance
+
+DOCS = Path(__file__).parent
+
+_CONFIGURATION_INTRODUCTION = """\
+# Configuration
+
+Every key that raykafka knows; any other key is refused by name. The names, meanings and defaults
+are Kafka's, except where the text says otherwise.
+
+<!-- Written by docs/generate.py from raykafka/config_*.py: change those, then run `make docs`. -->
+
+- **Topic** keys are set when a topic is created and altered with `raykafka topic alter` or
+  `Admin.incremental_alter_configs`.
+- **Broker** keys are given to `raykafka.start(configs=...)` or `raykafka up --config`; the dynamic
+  ones can be altered while the cluster runs.
+- **Producer** and **consumer** keys are keyword arguments: `linger.ms` is `linger_ms` in Python;
+  both spellings are accepted everywhere.
+
+The command `raykafka config list` shows the same keys in a terminal. Sizes are in bytes, times in
+milliseconds.
+"""
+
+
+def configuration_page() -> str:
+    """The text of docs/configuration.md."""
+    return "\n".join([_CONFIGURATION_INTRODUCTION, *(_section(table) for table in TABLES)])
+
+
+def _section(table: ConfigTable) -> str:
+    lines = [f"## {table.scope.capitalize()}", ""]
+    for key in sorted(table, key=lambda key: (list(Importance).index(key.importance), key.name)):
+        lines += [f"### `{key.name}`", "", key.documentation, "", *_facts(table, key), ""]
+    return "\n".join(lines)
+
+
+def _facts(table: ConfigTable, key: ConfigKey) -> Iterator[str]:
+    yield f"- Type: {key.type.value}"
+    yield f"- Default: `{key.default_text}`" if key.default_text else "- Default: unset"
+    if key.valid is not None:
+        yield f"- Valid: {key.valid.description}"
+    yield f"- Importance: {key.importance.value}"
+    if table.scope in ("topic", "broker"):
+        fixed = "at creation" if table.scope == "topic" else "at start"
+        yield f"- Can be changed: {'while running' if key.dynamic else f'no, it is set {fixed}'}"
+    if key.aliases:
+        yield f"- Also spelled: {', '.join(f'`{alias}`' for alias in key.aliases)}"
+
+
+PAGES = {"configuration.md": configuration_page}
+
+
+def main(arguments: list[str]) -> int:
+    """Write the pages, or with ``--check`` compare them; returns the exit code."""
+    stale = []
+    for name, page in PAGES.items():
+        path, text = DOCS / name, page()
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            stale.append(name)
+            if "--check" not in arguments:
+                path.write_text(text, encoding="utf-8")
+    if stale and "--check" in arguments:
+        print(f"not up to date: {', '.join(stale)}; run `make docs`")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
