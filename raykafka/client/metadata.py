@@ -20,7 +20,12 @@ from raykafka.errors import (
     UnknownTopicOrPartitionError,
     error_for,
 )
-from raykafka.log.schema import UNTYPED_VALUE_SCHEMA, deserialize_schema
+from raykafka.log.schema import (
+    UNTYPED_SCHEMA,
+    UNTYPED_VALUE_SCHEMA,
+    deserialize_schema,
+    storage_schema,
+)
 from raykafka.model import Endpoint
 from raykafka.protocol.messages import (
     ApiKey,
@@ -57,6 +62,8 @@ class TopicMetadata:
     partitions: tuple[PartitionMetadata, ...]
     schemas: tuple[pa.Schema, ...] = ()
     """Value schemas of a typed topic by schema id; empty for an untyped one."""
+    storage_schemas: tuple[pa.Schema, ...] = (UNTYPED_SCHEMA,)
+    """What batches are encoded and decoded with, by schema id: reserved columns in front."""
     key_column: str = ""
     compression: str = "none"
     max_message_bytes: int = 0
@@ -316,14 +323,17 @@ def _topic_metadata(
     info: TopicInfo, before: TopicInfo | None, known: Mapping[str, TopicMetadata]
 ) -> TopicMetadata:
     if before is not None and info.name in known and before.schemas == info.schemas:
-        schemas = known[info.name].schemas
+        # The same objects as before: Arrow's layout of a schema is remembered per object.
+        schemas, storage = known[info.name].schemas, known[info.name].storage_schemas
     else:
         schemas = tuple(deserialize_schema(data) for data in info.schemas)
+        storage = tuple(storage_schema(schema) for schema in schemas) or (UNTYPED_SCHEMA,)
     return TopicMetadata(
         name=info.name,
         topic_id=info.topic_id,
         partitions=tuple(_partition_metadata(partition) for partition in info.partitions),
         schemas=schemas,
+        storage_schemas=storage,
         key_column=info.key_column,
         compression=info.compression,
         max_message_bytes=info.max_message_bytes,
