@@ -14,7 +14,7 @@ import msgspec
 
 
 class ApiKey(enum.IntEnum):
-    """Api keys that raykafka serves; its own start at 20,000 so that Kafka's can be mounted beside."""
+    """Api keys that raykafka serves; its own start at 20,000 so that Kafka's fit in beside."""
 
     HELLO = 20000
     AUTHENTICATE = 20001
@@ -37,6 +37,13 @@ class ApiKey(enum.IntEnum):
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     """Base of every header."""
+
+
+class ErrorResponse(Message, frozen=True):
+    """What an error alone looks like; it may stand in the place of any response."""
+
+    error_code: int = 0
+    error_message: str = ""
 
 
 # --- connection ---------------------------------------------------------------------------------
@@ -65,6 +72,8 @@ class HelloResponse(Message, frozen=True):
     challenge: bytes
     """32 random bytes, used once."""
     apis: list[ApiVersionRange]
+    max_request_bytes: int = 0
+    """Largest frame that the listener takes from an authenticated peer; 0 does not say."""
     error_code: int = 0
     error_message: str = ""
 
@@ -146,7 +155,8 @@ class MetadataResponse(Message, frozen=True):
 
 class ProduceRequest(Message, frozen=True):
     """One batch for one partition; the payload is its Arrow message. Producer id, epoch, sequence,
-    record count and CRC-32C stand in the batch's own header slot, which the CRC covers."""
+    record count and CRC-32C stand in the batch's own header slot, which the CRC covers.
+    """
 
     topic_id: str
     partition: int
@@ -197,7 +207,8 @@ class FetchRequest(Message, frozen=True):
 
 class MappedSegment(Message, frozen=True):
     """Where a co-located client finds the batches: the payload then is the packed index
-    (little-endian uint64 position and uint64 size, pair after pair) instead of their bytes."""
+    (little-endian uint64 position and uint64 size, pair after pair) instead of their bytes.
+    """
 
     path: str
     device: int
@@ -390,7 +401,9 @@ class CreatePartitionsResponse(Message, frozen=True):
 
 
 class ConfigResource(Message, frozen=True):
-    """``type`` is ``topic`` or ``broker``; a broker's name is its id, or empty for the cluster's default."""
+    """``type`` is ``topic`` or ``broker``; a broker's name is its id,
+    or empty for the cluster's default.
+    """
 
     type: str
     name: str
