@@ -8,8 +8,8 @@ checksummed, stored, replicated and read; only the leader's part of the header i
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, NamedTuple, Union
 
 import crc32c
 import pyarrow as pa
@@ -38,7 +38,8 @@ from raykafka.log.batch_header import read_header as read_header
 from raykafka.log.batch_header import stamp as stamp
 from raykafka.log.batch_header import verify as verify
 from raykafka.log.ipc_message import (
-    SLOT_POSITION,
+    SLOT_END,
+    SLOT_SIZE,
     Layout,
     arrow_layout,
     build_metadata,
@@ -53,18 +54,20 @@ DEFAULT_MAX_UNCOMPRESSED: Final = 256 << 20
 
 _SMALL_BATCH: Final = 64 << 10
 _WORTH_TRIMMING: Final = 1024
-_LEADER_START: Final = SLOT_POSITION + len(MAGIC)
-_LEADER_END: Final = _LEADER_START + 40
 _TIMESTAMP_TYPE: Final = pa.timestamp("ms")
-_PACKED_NODE: Final = struct.Struct("<qq")
+_PAIR = struct.Struct("<qq")
 _SIZES = struct.Struct("<Ii")
 _NO_LEADER: Final = (-1, -1, -1, 0)
+_BLANK_SLOT: Final = b" " * SLOT_SIZE
+
+
+Chunk = Union[bytes, memoryview, "pa.Buffer"]
 
 
 class EncodedBatch(NamedTuple):
     """A batch ready to be sent: the chunks one after the other are the message."""
 
-    chunks: list[bytes | pa.Buffer | memoryview]
+    chunks: list[Chunk]
     """Large column buffers are the caller's own, not copied; they must not change meanwhile."""
     header: BatchHeader
 
@@ -114,21 +117,17 @@ def encode_batch(
     body_size = sum(map(len, body))
     if body_size > _WORTH_TRIMMING:
         layout, body, body_size = _trim(layout, body, body_size, batch.schema)
-    header = BatchHeader(
-        *_NO_LEADER,
-        crc=0,
-        flags=flags_of(compression, control=control, transactional=transactional),
-        producer_epoch=producer_epoch,
-        record_count=rows,
-        producer_id=producer_id,
-        base_sequence=base_sequence,
-        schema_id=schema_id,
-        base_timestamp=base_timestamp,
-        max_timestamp=max_timestamp,
-        size=0,
-        metadata_size=0,
+    fields = (
+        flags_of(compression, control=control, transactional=transactional),
+        producer_epoch,
+        rows,
+        producer_id,
+        base_sequence,
+        schema_id,
+        base_timestamp,
+        max_timestamp,
     )
-    return _assemble(layout, body, body_size, header, partition, stats)
+    return _assemble(layout, body, body_size, _NO_LEADER, fields, partition, stats)
 
 
 def decode_batch(
@@ -141,24 +140,27 @@ def decode_batch(
     """The records of a batch that has been verified; uncompressed columns are views of ``message``.
 
     ``schema`` is the storage schema that the batch was written with. With ``columns`` only those
-    are decompressed, in the order given. The contents of columns are not validated.
+    are decompressed and returned, in the order given. The contents of columns are not validated.
     Raises ``CorruptMessageError`` where the message does not fit the schema or claims more than
     ``max_uncompressed`` bytes, ``InvalidRecordError`` for a column that the schema lacks.
     """
     header = read_header(message)
     layout = read_layout(message, header.metadata_size)
+    compressed = layout.codec >= 0
     if columns is not None:
+        _check_columns(schema, columns)
+    if compressed:
         body = memoryview(message)[header.metadata_size : header.size]
-        layout, pieces, size = _select(layout, [body], len(body), schema, columns)
-        metadata, _ = build_metadata(layout, size, b" " * 106)
-        message = memoryview(b"".join((metadata, *pieces)))
-        schema = pa.schema([schema.field(name) for name in columns])
-        _bound_uncompressed(layout, message[len(metadata) :], max_uncompressed)
-    elif layout.codec >= 0:
-        body = memoryview(message)[header.metadata_size : header.size]
+        if columns is not None:
+            layout, pieces, size = _select(layout, body, schema, columns)
+            before, after = build_metadata(layout, size, b"")
+            body = memoryview(b"".join(pieces))
+            message = b"".join((before, _BLANK_SLOT, after, body))
+            schema = pa.schema([schema.field(name) for name in columns])
         _bound_uncompressed(layout, body, max_uncompressed)
     try:
-        return pa.ipc.read_record_batch(pa.py_buffer(message), schema)
+        batch = pa.ipc.read_record_batch(pa.py_buffer(message), schema)
+        return batch if columns is None or compressed else batch.select(columns)
     except (pa.ArrowException, OSError, ValueError, MemoryError, IndexError) as error:
         raise CorruptMessageError(
             f"the batch at offset {header.base_offset} does not fit its schema: {error}"
@@ -207,7 +209,7 @@ def project_batch(
     schema: pa.Schema,
     columns: Sequence[str],
     partition: PartitionId,
-) -> list[bytes | pa.Buffer | memoryview]:
+) -> list[Chunk]:
     """The batch with only ``columns``, in that order; chunks are views of ``message``.
 
     Nothing is decompressed or copied. Every header value stays but the size; the CRC is that of the
@@ -215,15 +217,14 @@ def project_batch(
     Raises ``CorruptMessageError``, and ``InvalidRecordError`` for a column that the schema lacks.
     """
     header = verify(message, partition)
+    _check_columns(schema, columns)
     layout = read_layout(message, header.metadata_size)
     body = memoryview(message)[header.metadata_size : header.size]
-    layout, pieces, size = _select(layout, [body], len(body), schema, columns)
-    return _assemble(layout, pieces, size, header, partition).chunks
+    layout, pieces, size = _select(layout, body, schema, columns)
+    return _assemble(layout, pieces, size, header[:4], header[5:13], partition).chunks
 
 
-def _arrow_message(
-    batch: pa.RecordBatch, compression: Compression
-) -> tuple[bytes, list[bytes | pa.Buffer | memoryview]]:
+def _arrow_message(batch: pa.RecordBatch, compression: Compression) -> tuple[bytes, list[Chunk]]:
     """Flatbuffer and body of the message that Arrow makes of a batch."""
     if compression is Compression.NONE and pa.ipc.get_record_batch_size(batch) <= _SMALL_BATCH:
         message = memoryview(batch.serialize())
@@ -246,7 +247,7 @@ def _arrow_message(
 
 
 def _take_metadata(chunks: Iterable[bytes | pa.Buffer]) -> bytes:
-    """Takes the next message's beginning off Arrow's writes, which are small ones up to the body."""
+    """Takes the next message's beginning off Arrow's writes: small ones up to the body."""
     taken = b""
     for chunk in chunks:
         taken += bytes(chunk)
@@ -257,109 +258,112 @@ def _take_metadata(chunks: Iterable[bytes | pa.Buffer]) -> bytes:
 
 def _assemble(
     layout: Layout,
-    body: list[bytes | pa.Buffer | memoryview],
+    body: list[Chunk],
     body_size: int,
-    header: BatchHeader,
+    leader: tuple[int, ...],
+    producer: tuple[int, ...],
     partition: PartitionId,
     stats: bytes = b"",
 ) -> EncodedBatch:
-    """The message around a body, with its CRC."""
-    blank, metadata_size = build_metadata(layout, body_size, b" " * 106, stats)
-    header = header._replace(size=metadata_size + body_size, metadata_size=metadata_size)
-    start = blank[:SLOT_POSITION] + MAGIC
-    rest: bytes = producer_part(header) + blank[_LEADER_END + 56 :]
+    """The message around a body, with its CRC. ``leader`` and ``producer`` are the parts' fields
+    without crc, check and size.
+    """
+    before, after = build_metadata(layout, body_size, stats)
+    metadata_size = SLOT_END + len(after)
+    size = metadata_size + body_size
+    start = before + MAGIC
     if body_size <= _SMALL_BATCH:
-        rest = b"".join((rest, *body))
+        rest = b"".join((producer_part((*producer, size)), after, *body))
         body = []
+    else:
+        rest = producer_part((*producer, size)) + after
     crc = crc32c.crc32c(rest, crc32c.crc32c(start, partition_seed(partition)))
     for chunk in body:
         crc = crc32c.crc32c(chunk, crc)
-    header = header._replace(crc=crc)
-    return EncodedBatch([b"".join((start, leader_part(*header[:5]), rest)), *body], header)
+    header = BatchHeader._make((*leader, crc, *producer, size, metadata_size))
+    return EncodedBatch([b"".join((start, leader_part((*leader, crc)), rest)), *body], header)
 
 
 def _trim(
-    layout: Layout,
-    body: list[bytes | pa.Buffer | memoryview],
-    body_size: int,
-    schema: pa.Schema,
-) -> tuple[Layout, list[bytes | pa.Buffer | memoryview], int]:
+    layout: Layout, body: list[Chunk], body_size: int, schema: pa.Schema
+) -> tuple[Layout, list[Chunk], int]:
     """Leaves out the buffers of empty arrays: Arrow writes the whole parent's offsets for the empty
-    child of a list, 12 bytes per record of every batch without headers."""
-    nodes = list(_PACKED_NODE.iter_unpack(layout.nodes))
+    child of a list, 12 bytes per record of every batch without headers.
+    """
+    nodes = list(_PAIR.iter_unpack(layout.nodes))
     if all(length for length, _ in nodes):
         return layout, body, body_size
-    buffers = list(_PACKED_NODE.iter_unpack(layout.buffers))
+    buffers = list(_PAIR.iter_unpack(layout.buffers))
     position = 0
-    for count, (length, _) in zip(column_layout(schema).buffers_per_node, nodes):
+    for count, (length, _) in zip(column_layout(schema).buffers_per_node, nodes, strict=True):
         if not length:
             buffers[position : position + count] = [(0, 0)] * count
         position += count
     packed, ranges, size = compact(buffers)
-    return layout._replace(buffers=packed), _cut(body, ranges), size
+    return layout._replace(buffers=packed), list(_cut(body, ranges)), size
 
 
 def _select(
-    layout: Layout,
-    body: list[bytes | pa.Buffer | memoryview],
-    body_size: int,
-    schema: pa.Schema,
-    columns: Sequence[str],
-) -> tuple[Layout, list[bytes | pa.Buffer | memoryview], int]:
+    layout: Layout, body: memoryview, schema: pa.Schema, columns: Sequence[str]
+) -> tuple[Layout, list[Chunk], int]:
     """The layout and body of some columns; bounds every buffer."""
     places = column_layout(schema)
-    nodes = list(_PACKED_NODE.iter_unpack(layout.nodes))
-    buffers = list(_PACKED_NODE.iter_unpack(layout.buffers))
+    nodes = list(_PAIR.iter_unpack(layout.nodes))
+    buffers = list(_PAIR.iter_unpack(layout.buffers))
     if len(nodes) != len(places.buffers_per_node) or len(buffers) != places.buffers[-1][1]:
         raise CorruptMessageError("the batch has other columns than its schema")
     kept_nodes: list[tuple[int, int]] = []
     kept_buffers: list[tuple[int, int]] = []
     for name in columns:
-        position = places.positions.get(name)
-        if position is None:
-            raise InvalidRecordError(
-                f"column {name!r} is not in the topic; it has {', '.join(places.positions)}"
-            )
+        position = places.positions[name]
         kept_nodes += nodes[slice(*places.nodes[position])]
         kept_buffers += buffers[slice(*places.buffers[position])]
     for offset, length in kept_buffers:
-        if offset & 7 or not 0 <= offset <= offset + length <= body_size:
+        if offset & 7 or not 0 <= offset <= offset + length <= len(body):
             raise CorruptMessageError("a buffer of the batch lies outside of its body")
     packed, ranges, size = compact(kept_buffers)
-    if size > body_size:
+    if size > len(body):
         raise CorruptMessageError("buffers of the batch overlap")
-    packed_nodes = b"".join(_PACKED_NODE.pack(*node) for node in kept_nodes)
+    packed_nodes = b"".join(_PAIR.pack(*node) for node in kept_nodes)
     selected = layout._replace(nodes=packed_nodes, buffers=packed)
-    return selected, _cut(body, ranges), size
+    return selected, [body[start:end] for start, end in ranges], size
 
 
-def _cut(
-    chunks: list[bytes | pa.Buffer | memoryview], ranges: list[tuple[int, int]]
-) -> list[bytes | pa.Buffer | memoryview]:
-    """The given ranges, ascending or not, of chunks that stand one behind the other."""
-    if len(chunks) == 1:
-        only = memoryview(chunks[0])
-        return [only[start:end] for start, end in ranges]
-    pieces: list[bytes | pa.Buffer | memoryview] = []
-    starts = [0]
+def _cut(chunks: list[Chunk], ranges: list[tuple[int, int]]) -> Iterator[Chunk]:
+    """The given ranges, in ascending order, of chunks that stand one behind the other."""
+    wanted = iter(ranges)
+    start, end = next(wanted, (-1, -1))
+    position = 0
     for chunk in chunks:
-        starts.append(starts[-1] + len(chunk))
-    for start, end in ranges:
-        for chunk, chunk_start, chunk_end in zip(chunks, starts, starts[1:]):
-            if chunk_start < end and start < chunk_end:
-                low, high = max(start - chunk_start, 0), min(end, chunk_end) - chunk_start
-                whole = high - low == len(chunk)
-                pieces.append(chunk if whole else memoryview(chunk)[low:high])
-    return pieces
+        chunk_end = position + len(chunk)
+        while start < chunk_end and position < end:
+            if start <= position and chunk_end <= end:
+                yield chunk
+            else:
+                yield memoryview(chunk)[max(start - position, 0) : end - position]
+            if end > chunk_end:
+                break
+            start, end = next(wanted, (-1, -1))
+        position = chunk_end
+
+
+def _check_columns(schema: pa.Schema, columns: Sequence[str]) -> None:
+    positions = column_layout(schema).positions
+    for name in columns:
+        if name not in positions:
+            raise InvalidRecordError(
+                f"column {name!r} is not in the topic, which has {', '.join(positions)}"
+            )
+    if not columns or len(set(columns)) < len(columns):
+        raise InvalidRecordError("name at least one column, and each of them once")
 
 
 def _bound_uncompressed(layout: Layout, body: memoryview, limit: int) -> None:
     """Each compressed buffer begins with its uncompressed length: adds them up before Arrow
-    allocates any of them."""
-    if layout.codec < 0:
-        return
+    allocates any of them.
+    """
     total = 0
-    for offset, length in _PACKED_NODE.iter_unpack(layout.buffers):
+    for offset, length in _PAIR.iter_unpack(layout.buffers):
         if not length:
             continue
         if length < 8 or not 0 <= offset <= offset + length <= len(body):

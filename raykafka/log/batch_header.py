@@ -24,9 +24,7 @@ import crc32c
 from raykafka.errors import CorruptMessageError
 from raykafka.log.ipc_message import (
     PREFIX_SIZE,
-    SLOT_END,
     SLOT_POSITION,
-    SLOT_SIZE,
     read_prefix,
 )
 from raykafka.model import Compression, PartitionId, TimestampType
@@ -52,7 +50,6 @@ _LEADER_START: Final = SLOT_POSITION + len(MAGIC)
 _LEADER_END: Final = _LEADER_START + 40
 _LEADER_BYTES: Final = 30
 _PRODUCER_BYTES: Final = 42
-_PRODUCER_IN_SLOT: Final = len(MAGIC) + 40
 
 _SEQUENCES: Final = 2**31
 
@@ -131,17 +128,15 @@ def flags_of(compression: Compression, *, control: bool, transactional: bool) ->
     )
 
 
-def leader_part(
-    base_offset: int, leader_epoch: int, append_time_ms: int, leader_flags: int, crc: int
-) -> bytes:
-    """The leader part of a slot, its check appended, in base64."""
-    part = _LEADER.pack(base_offset, leader_epoch, append_time_ms, leader_flags, crc)
+def leader_part(fields: tuple[int, ...]) -> bytes:
+    """The leader part of a slot in base64, from the header's fields ``base_offset`` to ``crc``."""
+    part = _LEADER.pack(*fields)
     return binascii.b2a_base64(part + _CHECK.pack(crc32c.crc32c(part)), newline=False)
 
 
-def producer_part(header: BatchHeader) -> bytes:
-    """The producer part of a slot in base64."""
-    return binascii.b2a_base64(_PRODUCER.pack(FORMAT_VERSION, *header[5:14]), newline=False)
+def producer_part(fields: tuple[int, ...]) -> bytes:
+    """The producer part of a slot in base64, from the header's fields ``flags`` to ``size``."""
+    return binascii.b2a_base64(_PRODUCER.pack(FORMAT_VERSION, *fields), newline=False)
 
 
 def read_header(message: Message) -> BatchHeader:
@@ -161,7 +156,8 @@ def read_header(message: Message) -> BatchHeader:
 
 def peek_header(message: Message) -> BatchHeader:
     """Like ``read_header``, but the body need not be there: the first bytes of a batch are enough
-    (``PREFIX_SIZE`` of them)."""
+    (``PREFIX_SIZE`` of them).
+    """
     metadata_size, body_size, slot, _ = read_prefix(message)
     if slot[:10] != MAGIC:
         raise CorruptMessageError("the batch's header slot does not begin with raykafka1:")
@@ -215,19 +211,17 @@ def stamp(
     The message must have passed ``read_header`` or ``verify``.
     """
     leader = binascii.a2b_base64(bytes(message[_LEADER_START:_LEADER_END]))
+    flags = LOG_APPEND_TIME if log_append_time else 0
+    crc = _LEADER.unpack_from(leader)[4]
     message[_LEADER_START:_LEADER_END] = leader_part(
-        base_offset,
-        leader_epoch,
-        append_time_ms,
-        LOG_APPEND_TIME if log_append_time else 0,
-        _LEADER.unpack_from(leader)[4],
+        (base_offset, leader_epoch, append_time_ms, flags, crc)
     )
 
 
 @functools.lru_cache(maxsize=65_536)
 def partition_seed(partition: PartitionId) -> int:
     """What a batch's CRC starts from: CRC-32C of the topic id and the partition (uint32)."""
-    return crc32c.crc32c(partition[0].encode("ascii") + _CHECK.pack(partition[1]))
+    return int(crc32c.crc32c(partition[0].encode("ascii") + _CHECK.pack(partition[1])))
 
 
 def find_batch(data: Message, start: int = 0, *, alignment: int = 0) -> int:
@@ -255,6 +249,3 @@ def find_batch(data: Message, start: int = 0, *, alignment: int = 0) -> int:
             at = window.find(MAGIC, at + 1)
         position += step
     return -1
-
-
-assert SLOT_SIZE == len(MAGIC) + 40 + 56

@@ -12,7 +12,8 @@ the same shape, so that the header slot always stands at the same place::
     then       RecordBatch table, nodes, buffers, compression
     then       body; the whole length is a multiple of 8
 
-Reading trusts nothing: each access is bounded, and what does not fit is a ``CorruptMessageError``.
+Reading trusts nothing, and needs no general flatbuffer reader: whatever is not laid out this way is
+refused with ``CorruptMessageError``, so that Arrow's reader sees the same tables as this one.
 """
 
 from __future__ import annotations
@@ -38,20 +39,39 @@ _U32 = struct.Struct("<I")
 _I32 = struct.Struct("<i")
 _I64 = struct.Struct("<q")
 
-# The constant parts, in the order in which they stand. Positions count from the flatbuffer (byte 8).
+# The constant parts in their order; positions count from the flatbuffer's beginning (byte 8).
 _HEAD: Final = struct.pack(
     "<I7H6xi",
     24,  # the root table stands at 24
-    *(14, 24, 20, 22, 4, 8, 16),  # its vtable: sizes, then version, header_type, header, bodyLength,
+    *(
+        14,
+        24,
+        20,
+        22,
+        4,
+        8,
+        16,
+    ),  # its vtable: sizes, then version, header_type, header, bodyLength,
     20,  # custom_metadata; the table begins with the way back to the vtable
 )
-_KIND: Final = struct.pack("<IhBx", 8, 4, 3)  # custom_metadata at 48; MetadataVersion V5; RecordBatch
+_KIND: Final = struct.pack(
+    "<IhBx", 8, 4, 3
+)  # custom_metadata at 48; MetadataVersion V5; RecordBatch
 _FIRST_KEY: Final = _U32.pack(68 - 52)
 _SLOT_KEY: Final = struct.pack("<4HiIII4sI", 8, 12, 4, 8, 8, 8, 12, 2, b"rk", SLOT_SIZE)
 _STATISTICS_TABLE: Final = 200
 _KEY_VALUE_VTABLE: Final = 60
 
-PREFIX: Final = struct.Struct("<Ii28sIq8sI4sI32s106s2s")
+_PREFIX: Final = struct.Struct("<Ii28sIq8sI4sI32s106s2s")
+_BEFORE_SLOT: Final = struct.Struct("<Ii28sIq8sI4sI32s")
+
+# RecordBatch table: vtable at 0, table at 16, nodes at 44, then buffers, then compression.
+_TABLE: Final = struct.Struct("<12s4xIIqIIII")
+_PLAIN_VTABLE: Final = struct.pack("<6H", 12, 24, 8, 4, 16, 0)
+_COMPRESSED_VTABLE: Final = struct.pack("<6H", 12, 24, 8, 4, 16, 20)
+_BUFFER_COUNT: Final = struct.Struct("<4xI")
+_COMPRESSION: Final = struct.Struct("<12sBB2x")
+_COMPRESSION_VTABLE: Final = struct.pack("<4HI", 8, 6, 4, 5, 8)
 
 
 class Layout(NamedTuple):
@@ -95,7 +115,7 @@ def read_prefix(message: bytes | bytearray | memoryview) -> Prefix:
             slot_key,
             slot,
             end,
-        ) = PREFIX.unpack_from(message)
+        ) = _PREFIX.unpack_from(message)
     except struct.error:
         raise CorruptMessageError(
             f"{len(message)} bytes are too few for a batch, whose header takes {PREFIX_SIZE}; "
@@ -120,19 +140,56 @@ def read_prefix(message: bytes | bytearray | memoryview) -> Prefix:
 def read_layout(message: bytes | bytearray | memoryview, metadata_size: int) -> Layout:
     """The ``RecordBatch`` table of a message whose prefix has been read.
 
-    Raises ``CorruptMessageError`` where an offset leaves the metadata.
+    Raises ``CorruptMessageError`` where it has not the shape that ``build_metadata`` gives it.
     """
-    metadata = bytes(memoryview(message)[8:metadata_size])
     try:
-        return _layout(metadata, _follow(metadata, 28))
-    except (struct.error, IndexError):
+        start = 8 + 28 + _U32.unpack_from(message, 36)[0] - 16
+        vtable, back, nodes_at, length, buffers_at, compression_at, _, nodes = _TABLE.unpack_from(
+            message, start
+        )
+        buffers_start = start + 48 + 16 * nodes + 8
+        (buffers,) = _U32.unpack_from(message, buffers_start - 4)
+        end = buffers_start + 16 * buffers
+        codec = -1
+        if vtable == _COMPRESSED_VTABLE:
+            form, codec, method = _COMPRESSION.unpack_from(message, end)
+            if form != _COMPRESSION_VTABLE or codec > 1 or method:
+                raise CorruptMessageError("the batch is compressed in an unknown way")
+    except struct.error:
         raise CorruptMessageError("the batch's metadata point outside of themselves") from None
+    plain = vtable == _PLAIN_VTABLE
+    if (
+        not (plain or vtable == _COMPRESSED_VTABLE)
+        or (back, nodes_at, buffers_at) != (16, 24, 48 + 16 * nodes + 4 - 32)
+        or compression_at != (0 if plain else end - start + 8 - 36)
+        or metadata_size != (end if plain else end + 16)
+    ):
+        raise CorruptMessageError("the batch's metadata are not laid out as raykafka does")
+    view = memoryview(message)
+    return Layout(
+        length,
+        bytes(view[start + 48 : buffers_start - 8]),
+        bytes(view[buffers_start:end]),
+        codec,
+    )
 
 
 def arrow_layout(metadata: bytes) -> Layout:
     """The layout in the flatbuffer of a message that Arrow itself has just written."""
     (root,) = _U32.unpack_from(metadata)
-    return _layout(metadata, _follow(metadata, root + _fields(metadata, root, 3)[2]))
+    table = _follow(metadata, root + _field(metadata, root, 2))
+    compression_at = _field(metadata, table, 3)
+    codec = -1
+    if compression_at:
+        compression = _follow(metadata, table + compression_at)
+        codec_at = _field(metadata, compression, 0)
+        codec = metadata[compression + codec_at] if codec_at else 0
+    return Layout(
+        _I64.unpack_from(metadata, table + _field(metadata, table, 0))[0],
+        _structs(metadata, table + _field(metadata, table, 1)),
+        _structs(metadata, table + _field(metadata, table, 2)),
+        codec,
+    )
 
 
 def read_statistics_value(message: bytes | bytearray | memoryview) -> bytes:
@@ -153,29 +210,47 @@ def read_statistics_value(message: bytes | bytearray | memoryview) -> bytes:
     return metadata[size_at + 4 : size_at + 4 + size]
 
 
-def build_metadata(
-    layout: Layout, body_size: int, slot: bytes, statistics: bytes = b""
-) -> tuple[bytes, int]:
-    """Everything before the body, and its size. ``slot`` has exactly ``SLOT_SIZE`` bytes."""
+def build_metadata(layout: Layout, body_size: int, statistics: bytes) -> tuple[bytes, bytes]:
+    """Everything of a message that stands before the slot, and between the slot and the body."""
     extra = _statistics_block(statistics) if statistics else b""
-    table = 200 + len(extra) + 16
-    record_batch = _record_batch_table(layout)
-    size = PREFIX_SIZE + len(extra) + len(record_batch)
-    prefix = PREFIX.pack(
+    nodes, buffers = layout.nodes, layout.buffers
+    buffers_at = 48 + len(nodes) + 4
+    compressed = layout.codec >= 0
+    compression_at = buffers_at + 4 + len(buffers)
+    table = _TABLE.pack(
+        _COMPRESSED_VTABLE if compressed else _PLAIN_VTABLE,
+        16,
+        44 - 20,
+        layout.length,
+        buffers_at - 32,
+        compression_at + 8 - 36 if compressed else 0,
+        0,
+        len(nodes) >> 4,
+    )
+    after = b"".join(
+        (
+            b"\0\0",
+            extra,
+            table,
+            nodes,
+            _BUFFER_COUNT.pack(len(buffers) >> 4),
+            buffers,
+            _COMPRESSION.pack(_COMPRESSION_VTABLE, layout.codec, 0) if compressed else b"",
+        )
+    )
+    before = _BEFORE_SLOT.pack(
         CONTINUATION,
-        size - 8,
+        SLOT_END + len(after) - 8,
         _HEAD,
-        table - 28,
+        200 + len(extra) + 16 - 28,
         body_size,
         _KIND,
         2 if extra else 1,
         _FIRST_KEY,
         _STATISTICS_TABLE - 56 if extra else 0,
         _SLOT_KEY,
-        slot,
-        b"\0\0",
     )
-    return b"".join((prefix, extra, record_batch)), size
+    return before, after
 
 
 def compact(buffers: Sequence[tuple[int, int]]) -> tuple[bytes, list[tuple[int, int]], int]:
@@ -201,73 +276,22 @@ def compact(buffers: Sequence[tuple[int, int]]) -> tuple[bytes, list[tuple[int, 
     return struct.pack(f"<{len(packed)}q", *packed), ranges, position
 
 
-def _layout(metadata: bytes, table: int) -> Layout:
-    length_at, nodes_at, buffers_at, compression_at = _fields(metadata, table, 4)
-    codec = -1
-    if compression_at:
-        compression = _follow(metadata, table + compression_at)
-        codec_at, method_at = _fields(metadata, compression, 2)
-        codec = metadata[compression + codec_at] if codec_at else 0
-        if codec > 1 or (method_at and metadata[compression + method_at]):
-            raise CorruptMessageError("the batch is compressed in an unknown way")
-    return Layout(
-        _I64.unpack_from(metadata, table + length_at)[0] if length_at else 0,
-        _structs(metadata, table, nodes_at),
-        _structs(metadata, table, buffers_at),
-        codec,
-    )
-
-
-def _fields(metadata: bytes, table: int, count: int) -> list[int]:
-    """Offsets of a table's first fields within it; 0 for one that is absent."""
+def _field(metadata: bytes, table: int, number: int) -> int:
+    """Offset of a field within a table that Arrow wrote; 0 where it is absent."""
     vtable = table - _I32.unpack_from(metadata, table)[0]
-    if vtable < 0:
-        raise struct.error
-    present = (_U16.unpack_from(metadata, vtable)[0] - 4) >> 1
-    found = struct.unpack_from(f"<{max(0, min(count, present))}H", metadata, vtable + 4)
-    return [*found, *([0] * (count - len(found)))]
+    if _U16.unpack_from(metadata, vtable)[0] <= 4 + 2 * number:
+        return 0
+    return int(_U16.unpack_from(metadata, vtable + 4 + 2 * number)[0])
 
 
 def _follow(metadata: bytes, position: int) -> int:
     return int(position + _U32.unpack_from(metadata, position)[0])
 
 
-def _structs(metadata: bytes, table: int, field: int) -> bytes:
+def _structs(metadata: bytes, field: int) -> bytes:
     """A vector of 16-byte structs."""
-    if not field:
-        return b""
-    vector = _follow(metadata, table + field)
-    end = vector + 4 + 16 * _U32.unpack_from(metadata, vector)[0]
-    if end > len(metadata):
-        raise struct.error
-    return metadata[vector + 4 : end]
-
-
-def _record_batch_table(layout: Layout) -> bytes:
-    # vtable at 0, table at 16, nodes at 44, then buffers, then compression: all 8-byte aligned.
-    nodes, buffers = layout.nodes, layout.buffers
-    buffers_at = 48 + len(nodes) + 4
-    compressed = layout.codec >= 0
-    compression_at = buffers_at + 4 + len(buffers) + 8 if compressed else 0
-    parts = [
-        struct.pack(
-            "<6H4xiIqIIII",
-            *(12, 24, 8, 4, 16, 20 if compressed else 0),
-            16,
-            44 - 20,
-            layout.length,
-            buffers_at - 32,
-            compression_at - 36 if compressed else 0,
-            0,
-            len(nodes) >> 4,
-        ),
-        nodes,
-        struct.pack("<4xI", len(buffers) >> 4),
-        buffers,
-    ]
-    if compressed:
-        parts.append(struct.pack("<4HiBB2x", 8, 6, 4, 5, 8, layout.codec, 0))
-    return b"".join(parts)
+    vector = _follow(metadata, field)
+    return metadata[vector + 4 : vector + 4 + 16 * _U32.unpack_from(metadata, vector)[0]]
 
 
 def _statistics_block(statistics: bytes) -> bytes:
