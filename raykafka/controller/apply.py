@@ -1,0 +1,212 @@
+"""Image + update -> image: the only way in which the metadata change, live and at replay alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from raykafka.controller.image import (
+    BrokerState,
+    Draft,
+    MetadataImage,
+    PartitionActorState,
+    PartitionState,
+    PendingRemoval,
+    SlotKey,
+    TopicState,
+)
+from raykafka.controller.updates import (
+    BrokerConfigChanged,
+    BrokerFenced,
+    BrokerRegistered,
+    BrokerUnfenced,
+    ControllerElected,
+    LeadersChanged,
+    PartitionActorAllocated,
+    PartitionActorLost,
+    PartitionActorStarted,
+    PartitionsCreated,
+    PartitionsOpened,
+    Placement,
+    ProducerIdsAllocated,
+    ReplicasRemoved,
+    SchemaAdded,
+    StateRecord,
+    TopicConfigChanged,
+    TopicCreated,
+    TopicDeleted,
+    Update,
+)
+from raykafka.model import PartitionId
+
+
+def apply_updates(image: MetadataImage, updates: Iterable[Update]) -> MetadataImage:
+    """The image after all ``updates``, in order; ``image`` itself stays as it is."""
+    draft = Draft(image)
+    for update in updates:
+        _APPLY[type(update)](draft, update)
+    return draft.freeze()
+
+
+def _new_partition(placement: Placement) -> PartitionState:
+    return PartitionState(
+        replicas=placement.replicas,
+        slots=placement.slots,
+        isr=placement.replicas,
+        leader=placement.leader,
+        leader_epoch=0,
+    )
+
+
+def _controller_elected(draft: Draft, update: ControllerElected) -> None:
+    draft.set(
+        controller_epoch=update.controller_epoch,
+        cluster_id=update.cluster_id,
+        cluster_name=update.cluster_name,
+        controller_host=update.host,
+        controller_port=update.port,
+    )
+
+
+def _broker_registered(draft: Draft, update: BrokerRegistered) -> None:
+    draft.brokers[update.broker_id] = BrokerState(
+        broker_id=update.broker_id,
+        incarnation=update.incarnation,
+        node_id=update.node_id,
+        host=update.host,
+        rack=update.rack,
+        slots=update.slots,
+    )
+
+
+def _broker_unfenced(draft: Draft, update: BrokerUnfenced) -> None:
+    broker = draft.brokers[update.broker_id]
+    draft.brokers[update.broker_id] = msgspec.structs.replace(broker, fenced=False, pid=update.pid)
+
+
+def _broker_fenced(draft: Draft, update: BrokerFenced) -> None:
+    broker = draft.brokers[update.broker_id]
+    draft.brokers[update.broker_id] = msgspec.structs.replace(broker, fenced=True, pid=0)
+
+
+def _actor_allocated(draft: Draft, update: PartitionActorAllocated) -> None:
+    key = SlotKey(update.broker_id, update.slot)
+    draft.actors[key] = PartitionActorState(update.incarnation)
+
+
+def _actor_started(draft: Draft, update: PartitionActorStarted) -> None:
+    key = SlotKey(update.broker_id, update.slot)
+    draft.actors[key] = PartitionActorState(
+        update.incarnation, alive=True, host=update.host, port=update.port, pid=update.pid
+    )
+
+
+def _actor_lost(draft: Draft, update: PartitionActorLost) -> None:
+    key = SlotKey(update.broker_id, update.slot)
+    draft.actors[key] = PartitionActorState(update.incarnation)
+
+
+def _topic_created(draft: Draft, update: TopicCreated) -> None:
+    draft.put_topic(
+        TopicState(
+            topic_id=update.topic_id,
+            name=update.name,
+            partitions=tuple(_new_partition(placement) for placement in update.partitions),
+            configs=dict(update.configs),
+            schemas=tuple(update.schemas),
+        )
+    )
+
+
+def _partitions_created(draft: Draft, update: PartitionsCreated) -> None:
+    partitions = draft.partitions(update.topic_id)
+    partitions.extend(_new_partition(placement) for placement in update.partitions)
+
+
+def _topic_deleted(draft: Draft, update: TopicDeleted) -> None:
+    topic = draft.drop_topic(update.topic_id)
+    for index, partition in enumerate(topic.partitions):
+        slots = tuple(map(SlotKey, partition.replicas, partition.slots))
+        draft.removals[PartitionId(update.topic_id, index)] = PendingRemoval(topic.name, slots)
+
+
+def _replicas_removed(draft: Draft, update: ReplicasRemoved) -> None:
+    slot = SlotKey(update.broker_id, update.slot)
+    for partition in update.partitions:
+        key = PartitionId(update.topic_id, partition)
+        removal = draft.removals.pop(key)
+        remaining = tuple(other for other in removal.slots if other != slot)
+        if remaining:
+            draft.removals[key] = PendingRemoval(removal.topic, remaining)
+
+
+def _leaders_changed(draft: Draft, update: LeadersChanged) -> None:
+    partitions = draft.partitions(update.topic_id)
+    for change in update.changes:
+        old = partitions[change.partition]
+        partitions[change.partition] = PartitionState(
+            old.replicas, old.slots, old.isr, change.leader, change.leader_epoch, old.opened_epoch
+        )
+
+
+def _partitions_opened(draft: Draft, update: PartitionsOpened) -> None:
+    partitions = draft.partitions(update.topic_id)
+    for opened in update.opened:
+        old = partitions[opened.partition]
+        partitions[opened.partition] = PartitionState(
+            old.replicas, old.slots, old.isr, old.leader, old.leader_epoch, opened.leader_epoch
+        )
+
+
+def _topic_config_changed(draft: Draft, update: TopicConfigChanged) -> None:
+    topic = draft.current_topic(update.topic_id)
+    draft.put_topic(
+        msgspec.structs.replace(
+            topic, configs=dict(update.configs), settings_version=topic.settings_version + 1
+        )
+    )
+
+
+def _broker_config_changed(draft: Draft, update: BrokerConfigChanged) -> None:
+    if update.configs:
+        draft.broker_configs[update.broker_id] = dict(update.configs)
+    else:
+        draft.broker_configs.pop(update.broker_id, None)
+
+
+def _schema_added(draft: Draft, update: SchemaAdded) -> None:
+    topic = draft.current_topic(update.topic_id)
+    draft.put_topic(
+        msgspec.structs.replace(
+            topic,
+            schemas=(*topic.schemas, update.schema),
+            settings_version=topic.settings_version + 1,
+        )
+    )
+
+
+def _producer_ids_allocated(draft: Draft, update: ProducerIdsAllocated) -> None:
+    draft.set(next_producer_id=update.next_producer_id)
+
+
+_APPLY: Final[Mapping[type[StateRecord], Callable[[Draft, Any], None]]] = {
+    ControllerElected: _controller_elected,
+    BrokerRegistered: _broker_registered,
+    BrokerUnfenced: _broker_unfenced,
+    BrokerFenced: _broker_fenced,
+    PartitionActorAllocated: _actor_allocated,
+    PartitionActorStarted: _actor_started,
+    PartitionActorLost: _actor_lost,
+    TopicCreated: _topic_created,
+    PartitionsCreated: _partitions_created,
+    TopicDeleted: _topic_deleted,
+    ReplicasRemoved: _replicas_removed,
+    LeadersChanged: _leaders_changed,
+    PartitionsOpened: _partitions_opened,
+    TopicConfigChanged: _topic_config_changed,
+    BrokerConfigChanged: _broker_config_changed,
+    SchemaAdded: _schema_added,
+    ProducerIdsAllocated: _producer_ids_allocated,
+}

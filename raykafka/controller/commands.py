@@ -1,0 +1,219 @@
+"""What the metadata machine can be asked, and what it answers; all of it is plain data.
+
+A command with several items answers each of them: an item's error stands in its answer and leaves
+the other items alone. A command about one thing raises its error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from raykafka.controller.updates import OpenedPartition, Update
+from raykafka.errors import RaykafkaError
+from raykafka.model import PartitionId, TopicId
+
+
+class Outcome(NamedTuple):
+    """The records that a command leads to, and its answer once they are durable."""
+
+    records: Sequence[Update]
+    answer: Any
+
+
+# --- topics -------------------------------------------------------------------------------------
+
+
+class TopicToCreate(NamedTuple):
+    """-1 takes the cluster's default. ``schema`` has been checked by the caller."""
+
+    name: str
+    topic_id: TopicId
+    """Fresh and random: the machine makes no identifiers."""
+    num_partitions: int = -1
+    replication_factor: int = -1
+    configs: Mapping[str, str] = {}
+    schema: bytes = b""
+
+
+class CreateTopics(NamedTuple):
+    """Answered by a ``TopicAnswer`` per topic."""
+
+    topics: Sequence[TopicToCreate]
+    validate_only: bool = False
+
+
+class DeleteTopics(NamedTuple):
+    """Answered by a ``TopicAnswer`` per name."""
+
+    names: Sequence[str]
+
+
+class PartitionsToCreate(NamedTuple):
+    """The topic shall have ``total_count`` partitions, more than it has."""
+
+    name: str
+    total_count: int
+
+
+class CreatePartitions(NamedTuple):
+    """Answered by a ``TopicAnswer`` per topic."""
+
+    topics: Sequence[PartitionsToCreate]
+    validate_only: bool = False
+
+
+class TopicAnswer(NamedTuple):
+    """What became of one topic of a command."""
+
+    name: str
+    topic_id: str = ""
+    num_partitions: int = -1
+    error: RaykafkaError | None = None
+
+
+class AddSchema(NamedTuple):
+    """Appends a whole schema to a typed topic; answered by its schema id.
+
+    ``schema_id`` is the id the caller expects, so that a schema made from an outdated one is
+    refused with ``InvalidUpdateVersionError`` instead of dropping a column.
+    """
+
+    topic: str
+    schema_id: int
+    schema: bytes
+
+
+# --- configuration ------------------------------------------------------------------------------
+
+
+class SettingChange(NamedTuple):
+    """``op`` is ``set`` or ``delete`` (back to the default), as in KIP-339."""
+
+    name: str
+    value: str = ""
+    op: str = "set"
+
+
+class ResourceToAlter(NamedTuple):
+    """``type`` is ``topic`` or ``broker``; a broker's name is its id, or empty for all of them."""
+
+    type: str
+    name: str
+    changes: Sequence[SettingChange]
+
+
+class AlterConfigs(NamedTuple):
+    """Answered by an error or None per resource."""
+
+    resources: Sequence[ResourceToAlter]
+    validate_only: bool = False
+
+
+# --- producers ----------------------------------------------------------------------------------
+
+
+class InitProducerId(NamedTuple):
+    """A new producer id, or with a current one its next epoch (KIP-360); ``ProducerIdAnswer``."""
+
+    producer_id: int = -1
+    producer_epoch: int = -1
+
+
+class ProducerIdAnswer(NamedTuple):
+    """The id and epoch to write with."""
+
+    producer_id: int
+    producer_epoch: int
+
+
+# --- the cluster's actors -----------------------------------------------------------------------
+
+
+class ElectController(NamedTuple):
+    """A controller takes over; answered by its epoch. The first one names the cluster."""
+
+    cluster_id: str
+    cluster_name: str
+    host: str
+    port: int
+
+
+class RegisterBroker(NamedTuple):
+    """A broker shall be started on a node; answered by a ``BrokerState`` of a new incarnation."""
+
+    node_id: str
+    host: str
+    rack: str
+    slots: int
+    live_node_ids: frozenset[str]
+    """All nodes there are, to tell a node that came back from one more node."""
+
+
+class UnfenceBroker(NamedTuple):
+    """The broker's actor runs. Raises ``StaleBrokerEpochError`` for another incarnation."""
+
+    broker_id: int
+    incarnation: int
+    pid: int
+
+
+class FenceBroker(NamedTuple):
+    """The broker's actor is gone or silent; a no-op for another incarnation."""
+
+    broker_id: int
+    incarnation: int
+
+
+class AllocatePartitionActor(NamedTuple):
+    """A partition actor shall be started; answered by its incarnation."""
+
+    broker_id: int
+    slot: int
+
+
+class StartPartitionActor(NamedTuple):
+    """The partition actor listens: elect. ``StaleBrokerEpochError`` for another incarnation."""
+
+    broker_id: int
+    slot: int
+    incarnation: int
+    host: str
+    port: int
+    pid: int
+
+
+class LosePartitionActor(NamedTuple):
+    """The partition actor is gone; a no-op for another incarnation or one already lost."""
+
+    broker_id: int
+    slot: int
+    incarnation: int
+
+
+class ReportReplicas(NamedTuple):
+    """A partition actor opened or removed replicas; what is out of date is ignored."""
+
+    broker_id: int
+    slot: int
+    incarnation: int
+    opened: Mapping[TopicId, Sequence[OpenedPartition]]
+    removed: Sequence[PartitionId] = ()
+
+
+Command = (
+    CreateTopics
+    | DeleteTopics
+    | CreatePartitions
+    | AddSchema
+    | AlterConfigs
+    | InitProducerId
+    | ElectController
+    | RegisterBroker
+    | UnfenceBroker
+    | FenceBroker
+    | AllocatePartitionActor
+    | StartPartitionActor
+    | LosePartitionActor
+    | ReportReplicas
+)

@@ -1,0 +1,72 @@
+"""What holds for every image. Checked by tests after each step, off in production."""
+
+from __future__ import annotations
+
+from raykafka.controller.image import NO_LEADER, MetadataImage, PartitionState, SlotKey, TopicState
+
+
+def validate(image: MetadataImage) -> None:
+    """Raise ``AssertionError`` that says which invariant the image breaks."""
+    assert len(image.topic_ids) == len(image.topics), "a topic has one name, a name one topic"
+    for topic_id, topic in image.topics.items():
+        assert topic.topic_id == topic_id, f"{topic.name}: filed under another id"
+        assert image.topic_ids.get(topic.name) == topic_id, f"{topic.name}: name leads elsewhere"
+        assert topic.partitions, f"{topic.name}: no partitions"
+        for index, partition in enumerate(topic.partitions):
+            _validate_partition(image, topic, index, partition)
+    for removed, removal in image.removals.items():
+        assert removed.topic_id not in image.topics, f"{removed}: removed while it exists"
+        assert removal.slots, f"{removed}: waits for nobody"
+    for broker_id, broker in image.brokers.items():
+        assert broker.broker_id == broker_id >= 0
+        assert broker.slots >= 1, f"broker {broker_id}: an empty pool"
+        assert broker.incarnation >= 1
+    for slot, actor in image.actors.items():
+        assert slot.broker_id in image.brokers, f"{slot}: actor of an unknown broker"
+        assert slot.slot < image.brokers[slot.broker_id].slots, f"{slot}: outside the pool"
+        assert not actor.alive or actor.port > 0, f"{slot}: alive without a listener"
+    assert image.next_producer_id >= 0
+
+
+def validate_step(before: MetadataImage, after: MetadataImage) -> None:
+    """Raise ``AssertionError`` when something went back that only goes forward."""
+    assert after.controller_epoch >= before.controller_epoch
+    assert after.next_producer_id >= before.next_producer_id
+    for broker_id, broker in before.brokers.items():
+        assert after.brokers[broker_id].incarnation >= broker.incarnation
+        assert after.brokers[broker_id].slots >= broker.slots
+    for slot, actor in before.actors.items():
+        assert after.actors[slot].incarnation >= actor.incarnation
+    for topic_id, topic in before.topics.items():
+        now = after.topics.get(topic_id)
+        if now is None:
+            continue
+        assert len(now.partitions) >= len(topic.partitions)
+        assert now.settings_version >= topic.settings_version
+        assert now.schemas[: len(topic.schemas)] == topic.schemas
+        for old, new in zip(topic.partitions, now.partitions, strict=False):
+            assert new.leader_epoch >= old.leader_epoch
+            assert new.opened_epoch >= old.opened_epoch
+            one_leader = new.leader_epoch > old.leader_epoch or new.leader == old.leader
+            assert one_leader, f"{topic.name}: two leaders in epoch {old.leader_epoch}"
+
+
+def _validate_partition(
+    image: MetadataImage, topic: TopicState, index: int, partition: PartitionState
+) -> None:
+    name = f"{topic.name}-{index}"
+    replicas = partition.replicas
+    assert replicas, f"{name}: no replicas"
+    assert len(replicas) == len(set(replicas)) == len(partition.slots), f"{name}: {replicas}"
+    assert partition.isr, f"{name}: empty ISR"
+    assert set(partition.isr) <= set(replicas), f"{name}: ISR beyond the replicas"
+    assert partition.leader_epoch >= 0
+    assert -1 <= partition.opened_epoch <= partition.leader_epoch, f"{name}: opened too early"
+    for broker_id, slot in zip(replicas, partition.slots, strict=True):
+        assert broker_id in image.brokers, f"{name}: unknown broker {broker_id}"
+        assert slot < image.brokers[broker_id].slots, f"{name}: slot {slot} outside the pool"
+    if partition.leader != NO_LEADER:
+        assert partition.leader in partition.isr, f"{name}: leader out of sync"
+        actor = image.actors.get(SlotKey(*partition.slot_of(partition.leader)))
+        assert actor is not None, f"{name}: leader without an actor"
+        assert actor.alive, f"{name}: leader's actor is dead"

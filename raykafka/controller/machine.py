@@ -1,0 +1,131 @@
+"""The cluster-metadata machine: commands in, updates and answers out, replay as the only mutator.
+
+Rules:
+- ``handle`` looks at the image and changes nothing; ``replay`` applies updates and decides nothing.
+- The image after a replay of the log is the image that wrote it: apply is a function of the two.
+- Everything the image depends on is in the updates: ids, epochs and placements are not recomputed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from raykafka.controller import brokers, configs, topics
+from raykafka.controller.apply import apply_updates
+from raykafka.controller.commands import (
+    AddSchema,
+    AllocatePartitionActor,
+    AlterConfigs,
+    Command,
+    CreatePartitions,
+    CreateTopics,
+    DeleteTopics,
+    ElectController,
+    FenceBroker,
+    InitProducerId,
+    LosePartitionActor,
+    Outcome,
+    ProducerIdAnswer,
+    RegisterBroker,
+    ReportReplicas,
+    StartPartitionActor,
+    UnfenceBroker,
+)
+from raykafka.controller.image import MetadataImage
+from raykafka.controller.settings import Settings
+from raykafka.controller.updates import ControllerElected, ProducerIdsAllocated, Update
+from raykafka.controller.updates import decode as decode_update
+from raykafka.controller.updates import encode as encode_update
+from raykafka.errors import InconsistentClusterIdError, UnknownProducerIdError
+
+_LAST_PRODUCER_EPOCH: Final = (1 << 15) - 2
+"""Kafka keeps the largest epoch as a fence; the id is given up before it is reached."""
+
+
+class ClusterMetadataMachine:
+    """Holds the newest image. Pure: no clock, no randomness, no I/O."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.image = MetadataImage()
+        self._settings = settings
+
+    def handle(self, command: Command, *, now_ms: int) -> Outcome:
+        """What ``command`` leads to; raises a ``RaykafkaError`` where it leads nowhere.
+
+        ``now_ms`` is part of every machine's contract; metadata have no use for the time so far.
+        """
+        return _HANDLERS[type(command)](self.image, self._settings, command)
+
+    def replay(self, records: Iterable[Update]) -> None:
+        """Bring the image up to date."""
+        self.image = apply_updates(self.image, records)
+
+    def view(self) -> MetadataImage:
+        """The image, to be shown to others once the records that led to it are durable."""
+        return self.image
+
+    @staticmethod
+    def encode(record: Update) -> bytes:
+        """One record as it stands in the log."""
+        return encode_update(record)
+
+    @staticmethod
+    def decode(data: bytes) -> Update:
+        """One record from the log; raises ``UnsupportedVersionError``."""
+        return decode_update(data)
+
+
+def _elect_controller(image: MetadataImage, command: ElectController) -> Outcome:
+    if image.cluster_id and image.cluster_id != command.cluster_id:
+        raise InconsistentClusterIdError(
+            f"the metadata log belongs to cluster {image.cluster_id}, not to {command.cluster_id}"
+        )
+    epoch = image.controller_epoch + 1
+    record = ControllerElected(
+        epoch, command.cluster_id, command.cluster_name, command.host, command.port
+    )
+    return Outcome([record], epoch)
+
+
+def _init_producer_id(image: MetadataImage, command: InitProducerId) -> Outcome:
+    if command.producer_id < 0:
+        return _new_producer_id(image)
+    if command.producer_id >= image.next_producer_id:
+        raise UnknownProducerIdError(
+            f"producer id {command.producer_id} was never given out by this cluster; ask for a new"
+        )
+    if command.producer_epoch >= _LAST_PRODUCER_EPOCH:
+        return _new_producer_id(image)
+    # The bump needs no record: who holds the id alone asks for it, and asking twice is harmless.
+    return Outcome([], ProducerIdAnswer(command.producer_id, max(0, command.producer_epoch + 1)))
+
+
+def _new_producer_id(image: MetadataImage) -> Outcome:
+    producer_id = image.next_producer_id
+    return Outcome([ProducerIdsAllocated(producer_id + 1)], ProducerIdAnswer(producer_id, 0))
+
+
+_Handler = Callable[[MetadataImage, Settings, Any], Outcome]
+
+
+def _without_settings(handler: Callable[[MetadataImage, Any], Outcome]) -> _Handler:
+    return lambda image, _settings, command: handler(image, command)
+
+
+_HANDLERS: Final[Mapping[type, _Handler]] = {
+    CreateTopics: topics.create_topics,
+    DeleteTopics: _without_settings(topics.delete_topics),
+    CreatePartitions: _without_settings(topics.create_partitions),
+    AddSchema: _without_settings(topics.add_schema),
+    AlterConfigs: configs.alter_configs,
+    InitProducerId: _without_settings(_init_producer_id),
+    ElectController: _without_settings(_elect_controller),
+    RegisterBroker: _without_settings(brokers.register_broker),
+    UnfenceBroker: _without_settings(brokers.unfence_broker),
+    FenceBroker: _without_settings(brokers.fence_broker),
+    AllocatePartitionActor: _without_settings(brokers.allocate_partition_actor),
+    StartPartitionActor: _without_settings(brokers.start_partition_actor),
+    LosePartitionActor: _without_settings(brokers.lose_partition_actor),
+    ReportReplicas: _without_settings(brokers.report_replicas),
+}
