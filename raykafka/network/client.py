@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final
 
 from raykafka.actors.ports import Buffer
 from raykafka.clock import Clock, SystemClock
@@ -35,7 +35,6 @@ from raykafka.protocol.framing import (
 from raykafka.protocol.messages import (
     ApiKey,
     AuthenticateResponse,
-    FetchResponse,
     HelloRequest,
     HelloResponse,
     Message,
@@ -49,11 +48,8 @@ SOFTWARE: Final = "raykafka-python"
 OnResponse = Callable[["Message | RaykafkaError", memoryview], None]
 
 
-class _Pending(NamedTuple):
-    api_key: ApiKey
-    decode: apis.Decode
-    on_response: OnResponse
-    stream: bool
+Pending = tuple[apis.Decode, OnResponse, ApiKey, bool]
+"""Decoder, callback, api and whether it is a stream; a plain tuple, made for every request."""
 
 
 class Connection(FrameReceiver):
@@ -95,7 +91,7 @@ class Connection(FrameReceiver):
         self._start_receiving(RESPONSE_PREFIX, chunk, BufferPool(), max_response_bytes)
         self.endpoint = endpoint
         self._clock = clock or SystemClock()
-        self._pending: dict[int, _Pending] = {}
+        self._pending: dict[int, Pending] = {}
         self._ready: deque[tuple[OnResponse, Message | RaykafkaError, memoryview]] = deque()
         """Decoded answers whose callbacks have not been called yet."""
         self._failure: RaykafkaError | None = None
@@ -185,23 +181,22 @@ class Connection(FrameReceiver):
             raise self._failure
         header = apis.encode(request)
         correlation_id = self._next_id()
-        if payload:
-            views = [memoryview(buffer) for buffer in payload]
-            payload_size = sum([view.nbytes for view in views])
-            head = request_head(api_key, 0, correlation_id, header, payload_size)
-            size = len(head) + payload_size
-            frame: list[Buffer] = [head, *views]
-            if payload_size <= JOIN_BYTES:
-                frame = [b"".join(frame)]
-        else:
-            head = request_head(api_key, 0, correlation_id, header, 0)
-            size = len(head)
-            frame = [head]
+        payload_size = 0
+        for buffer in payload:
+            payload_size += len(buffer) if type(buffer) is bytes else memoryview(buffer).nbytes
+        head = request_head(api_key, 0, correlation_id, header, payload_size)
+        size = len(head) + payload_size
         if 0 < self._max_request_bytes < size:
             raise frame_too_large(size, self._max_request_bytes)
+        frame: list[Buffer] = [head, *payload]
+        if payload and payload_size <= JOIN_BYTES:
+            frame = [b"".join(frame)]
         if on_response is not None:
-            self._pending[correlation_id] = _Pending(
-                api_key, apis.response_decoder(api_key), on_response, stream
+            self._pending[correlation_id] = (
+                apis.RESPONSE_DECODERS[api_key],
+                on_response,
+                api_key,
+                stream,
             )
         try:
             self._socket.send(frame, size, self._receive_meanwhile)
@@ -283,19 +278,18 @@ class Connection(FrameReceiver):
         if pending is None:
             self._on_unexpected(correlation_id, header)
             return
-        answer: Message | RaykafkaError
+        decode, on_response, api_key, stream = pending
+        answer: Any
         try:
-            answer = pending.decode(header)
+            answer = decode(header)
         except apis.DECODE_ERRORS:
-            answer = apis.decode_response(pending.api_key, header)
-        code: int = answer.error_code  # type: ignore[attr-defined]
-        if code:
-            answer = error_for(code, answer.error_message)  # type: ignore[attr-defined]
-        elif pending.stream and isinstance(answer, FetchResponse) and answer.partitions:
-            self._ready.append((pending.on_response, answer, payload))
-            return
-        del self._pending[correlation_id]
-        self._ready.append((pending.on_response, answer, payload))
+            answer = apis.decode_response(api_key, header)
+        if answer.error_code:
+            answer = error_for(answer.error_code, answer.error_message)
+            stream = False
+        if not (stream and answer.partitions):
+            del self._pending[correlation_id]
+        self._ready.append((on_response, answer, payload))
 
     def on_broken_frame(self, fields: Fields, error: RaykafkaError) -> None:
         """The server sent sizes that cannot be, or more than this side takes."""
@@ -327,12 +321,11 @@ class Connection(FrameReceiver):
         self._pending.pop(correlation_id, None)
 
     def _next_id(self) -> int:
-        self._last_id += 1
-        if self._last_id > MAX_CORRELATION_ID:
-            self._last_id = 1
-        while self._last_id in self._pending:
-            self._last_id += 1
-        return self._last_id
+        correlation_id = self._last_id + 1
+        while correlation_id > MAX_CORRELATION_ID or correlation_id in self._pending:
+            correlation_id = correlation_id + 1 if correlation_id < MAX_CORRELATION_ID else 1
+        self._last_id = correlation_id
+        return correlation_id
 
     # --- end --------------------------------------------------------------------------------------
 
@@ -354,5 +347,5 @@ class Connection(FrameReceiver):
         self._target = None
         self._dispatch()
         pending, self._pending = self._pending, {}
-        for each in pending.values():
-            each.on_response(failure, NOTHING)
+        for _, on_response, _, _ in pending.values():
+            on_response(failure, NOTHING)

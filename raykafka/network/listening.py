@@ -62,7 +62,7 @@ class ListenerState:
                 api.min_version,
                 api.max_version,
                 api.payload,
-                apis.request_decoder(key),
+                apis.REQUEST_DECODERS[key],
                 handler,
             )
         self.ranges = apis.version_ranges({ApiKey.HELLO, ApiKey.AUTHENTICATE, *handlers})

@@ -42,7 +42,7 @@ REFUSAL_DELAY_S: Final = 0.1
 """Pause before a failed proof is answered, so that trying secrets is slow."""
 
 
-class ServerConnection(asyncio.BufferedProtocol, FrameReceiver):
+class ServerConnection(FrameReceiver, asyncio.BufferedProtocol):
     """One peer, from its first byte to its last."""
 
     __slots__ = (
@@ -167,18 +167,15 @@ class ServerConnection(asyncio.BufferedProtocol, FrameReceiver):
         """Handle what came in, and watch a peer that stops within a frame."""
         if self._discarding:
             return
-        FrameReceiver.buffer_updated(self, nbytes)
+        if self._target is None and not self._carry:
+            self._cut(nbytes)
+        else:
+            FrameReceiver.buffer_updated(self, nbytes)
         if self._target is not None or self._carry:
             self._watch()
         elif self._watched:
             self._watched = False
             self._state.deadlines.pop(self, None)
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        """Where the next bytes go."""
-        if self._discarding:
-            return self._chunk
-        return FrameReceiver.get_buffer(self, sizehint)
 
     def on_frame(self, fields: Fields, header: memoryview, payload: memoryview) -> None:
         """Decode one request and hand it to its handler."""

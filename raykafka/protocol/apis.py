@@ -144,23 +144,14 @@ APIS: Final[Mapping[ApiKey, Api]] = {
 encode: Final[Encode] = msgspec.msgpack.Encoder().encode
 """Turns any header into MessagePack; fields that have their default are left out."""
 
-_REQUESTS: Final[Mapping[ApiKey, Decode]] = {
+REQUEST_DECODERS: Final[Mapping[ApiKey, Decode]] = {
     key: msgspec.msgpack.Decoder(api.request).decode for key, api in APIS.items()
 }
-_RESPONSES: Final[Mapping[ApiKey, Decode]] = {
+"""The bare decoders, for the hot path; what they raise is ``DECODE_ERRORS``."""
+RESPONSE_DECODERS: Final[Mapping[ApiKey, Decode]] = {
     key: msgspec.msgpack.Decoder(api.response or ErrorResponse).decode for key, api in APIS.items()
 }
 _decode_error: Final = msgspec.msgpack.Decoder(ErrorResponse).decode
-
-
-def request_decoder(key: ApiKey) -> Decode:
-    """The bare decoder of an api's requests, for the hot path; failures are ``DECODE_ERRORS``."""
-    return _REQUESTS[key]
-
-
-def response_decoder(key: ApiKey) -> Decode:
-    """The bare decoder of an api's responses; failures are ``DECODE_ERRORS``."""
-    return _RESPONSES[key]
 
 
 DECODE_ERRORS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -170,7 +161,7 @@ DECODE_ERRORS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError
 def decode_request(key: ApiKey, header: Any) -> Message:
     """Decode a request's header; ``InvalidRequestError`` says what is wrong with it."""
     try:
-        return _REQUESTS[key](header)
+        return REQUEST_DECODERS[key](header)
     except DECODE_ERRORS as error:
         raise undecodable_request(key, error) from None
 
@@ -186,7 +177,7 @@ def decode_response(key: ApiKey, header: Any) -> Message:
     Raises ``ProtocolError`` when it is neither.
     """
     try:
-        return _RESPONSES[key](header)
+        return RESPONSE_DECODERS[key](header)
     except DECODE_ERRORS as error:
         failed = decode_error(header)
         if failed is not None:

@@ -34,6 +34,9 @@ class ApiKey(enum.IntEnum):
     DESCRIBE_LOG_DIRS = 20015
     ADD_COLUMNS = 20016
 
+    __hash__ = int.__hash__
+    """Enum's own goes through the name, in Python; keys are looked up for every frame."""
+
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     """Base of every header."""
