@@ -46,7 +46,7 @@ from raykafka.log.ipc_message import (
     compact,
     read_layout,
 )
-from raykafka.log.schema import column_layout
+from raykafka.log.schema import ARROW_ERRORS, column_layout
 from raykafka.model import Compression, PartitionId
 
 DEFAULT_MAX_UNCOMPRESSED: Final = 256 << 20
@@ -161,7 +161,7 @@ def decode_batch(
     try:
         batch = pa.ipc.read_record_batch(pa.py_buffer(message), schema)
         return batch if columns is None or compressed else batch.select(columns)
-    except (pa.ArrowException, OSError, ValueError, MemoryError, IndexError) as error:
+    except ARROW_ERRORS as error:
         raise CorruptMessageError(
             f"the batch at offset {header.base_offset} does not fit its schema: {error}"
         ) from None
@@ -187,7 +187,7 @@ def validate_batch(
             )
         batch = decode_batch(message, schema, max_uncompressed=max_uncompressed)
         batch.validate(full=True)
-    except (CorruptMessageError, pa.ArrowException, OSError, ValueError) as error:
+    except (CorruptMessageError, *ARROW_ERRORS) as error:
         raise InvalidRecordError(f"the batch is not valid: {error}") from None
     if batch.num_rows != header.record_count:
         raise InvalidRecordError(
@@ -234,7 +234,7 @@ def _arrow_message(batch: pa.RecordBatch, compression: Compression) -> tuple[byt
         options = pa.ipc.IpcWriteOptions(
             compression=None if compression is Compression.NONE else compression.value
         )
-    except (pa.ArrowException, ValueError) as error:
+    except ARROW_ERRORS as error:
         raise UnsupportedCompressionTypeError(
             f"this Arrow cannot compress with {compression.value}: {error}"
         ) from None

@@ -35,6 +35,7 @@ Message = bytes | bytearray | memoryview
 MAGIC: Final = b"raykafka1:"
 FORMAT_VERSION: Final = 1
 MAX_RECORDS: Final = 2**31 - 1
+MAX_BATCH_BYTES: Final = 2**31 - 1
 
 LOG_APPEND_TIME: Final = 1
 """Leader flag: the append time, not the ``__timestamp`` column, is the records' timestamp."""
@@ -176,7 +177,12 @@ def peek_header(message: Message) -> BatchHeader:
         raise CorruptMessageError(
             f"the batch has format version {fields[0]}, this raykafka reads {FORMAT_VERSION}"
         )
-    if header.size != metadata_size + body_size or not header.record_count or header.flags > 11:
+    if (
+        header.size != metadata_size + body_size
+        or header.size > MAX_BATCH_BYTES
+        or not header.record_count
+        or header.flags > 11
+    ):
         raise CorruptMessageError("the batch's header contradicts the message around it")
     return header
 

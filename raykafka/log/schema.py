@@ -40,6 +40,9 @@ _RESERVED_FIELDS: Final = (
 UNTYPED_VALUE_SCHEMA: Final = pa.schema([pa.field("value", pa.binary())])
 """Schema id 0 of an untyped topic; a null value is a tombstone."""
 
+ARROW_ERRORS: Final = (pa.ArrowException, OSError, ValueError, MemoryError, IndexError)
+"""What Arrow raises over bytes that are not what they should be."""
+
 _EXTENSION_KEY: Final = b"ARROW:extension:"
 _CONTINUATION: Final = b"\xff\xff\xff\xff"
 
@@ -160,20 +163,27 @@ def deserialize_schema(data: bytes | bytearray | memoryview) -> pa.Schema:
         raise InvalidRequestError(
             f"a schema of {len(raw)} bytes is larger than the {MAX_SCHEMA_BYTES} allowed"
         )
-    if _EXTENSION_KEY in raw:
-        # Looked for in the bytes: a registered extension type runs code when Arrow reads it.
-        raise InvalidConfigError(
-            "extension types are not supported; declare the column with its storage type"
-        )
+    refuse_extensions(raw)
     size = schema_message_size(raw)
     if size != len(raw):
         raise InvalidRequestError(f"{len(raw)} bytes are not one Arrow schema message")
     try:
         schema = pa.ipc.read_schema(pa.py_buffer(raw))
         check_value_schema(schema)  # names that are not UTF-8 are found here
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except ARROW_ERRORS as error:
         raise InvalidRequestError(f"the bytes are not an Arrow schema message: {error}") from None
     return schema
+
+
+def refuse_extensions(raw: bytes | memoryview) -> None:
+    """Raises ``InvalidConfigError`` where bytes that hold a schema name an extension type.
+
+    The bytes are searched before Arrow reads them: reading runs the code of registered types.
+    """
+    if _EXTENSION_KEY in bytes(raw):
+        raise InvalidConfigError(
+            "extension types are not supported; declare the column with its storage type"
+        )
 
 
 def schema_message_size(data: bytes | bytearray | memoryview) -> int:
@@ -268,7 +278,7 @@ def conform(table: pa.Table | pa.RecordBatch, topic_schema: pa.Schema) -> pa.Tab
 def _convert(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
     try:
         return column.cast(field.type, safe=True)
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except ARROW_ERRORS as error:
         raise InvalidRecordError(
             f"column {field.name!r} has type {column.type} and does not convert to the topic's "
             f"{field.type} without loss: {error}"
