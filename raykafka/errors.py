@@ -377,6 +377,8 @@ class SerializationError(ClientError, code=-1008):
     """A key or value could not be turned into bytes, or back."""
 class ProtocolError(ClientError, code=-1009):
     """The peer sent something that the protocol does not allow; the connection was closed."""
+class MappedReadError(ClientError, code=-1010, retriable=True):
+    """The segment file cannot be mapped here; fetch its bytes over the connection instead."""
 # fmt: on
 
 
