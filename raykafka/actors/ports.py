@@ -173,6 +173,14 @@ class PartitionAssignment:
 
 
 @dataclass(frozen=True, slots=True)
+class PartitionRemoval:
+    """A replica of a deleted topic, to be removed from disk even if this actor never opened it."""
+
+    topic: str
+    partition: PartitionId
+
+
+@dataclass(frozen=True, slots=True)
 class AssignmentResult:
     """What became of one assignment or removal."""
 
@@ -199,9 +207,12 @@ class PartitionActorPort(Protocol):
         """Lock the slot, start the listener. Idempotent. ``LogDirLockedError`` while another lives."""
 
     async def assign(
-        self, assignments: Sequence[PartitionAssignment], removals: Sequence[PartitionId]
+        self, assignments: Sequence[PartitionAssignment], removals: Sequence[PartitionRemoval]
     ) -> list[AssignmentResult]:
-        """Open, re-configure or delete replicas; one result each, errors inside the result."""
+        """Open, re-configure or delete replicas; one result each, removals first.
+
+        Errors stand inside the results. What is not on disk counts as removed.
+        """
 
     async def stop(self) -> None:
         """Close every log cleanly and release the slot."""
