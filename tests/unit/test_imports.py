@@ -21,7 +21,7 @@ HEAVY = {"ray", "pyarrow", "fsspec", "numpy", "uvloop"}
 RULES = {
     "raykafka": HEAVY,
     **{f"raykafka.{name}": HEAVY | {"asyncio", "socket"} for name in FOUNDATION},
-    "raykafka.log": {"ray", "fsspec", "asyncio", "socket"},
+    "raykafka.log": {"ray", "fsspec"},  # pyarrow itself loads asyncio and socket
     "raykafka.replication": HEAVY | {"asyncio", "socket"},
     "raykafka.controller": HEAVY | {"asyncio", "socket"},
     "raykafka.protocol": HEAVY | {"asyncio", "socket"},
