@@ -56,11 +56,21 @@ CONSUMER: Final = ConfigTable(
             "Typed topics: the value columns to read; only these travel. Unset: all.",
         ),
         ConfigKey(
+            "consumer.timeout.ms",
+            ConfigType.INT,
+            -1,
+            Importance.LOW,
+            "Milliseconds that iterating over a consumer waits for the next record before it ends; "
+            "-1 waits for ever.",
+            between(-1, _INT_MAX),
+        ),
+        ConfigKey(
             "fetch.max.bytes",
             ConfigType.INT,
             50 * _MIB,
             Importance.MEDIUM,
-            "Bytes that one answer may carry; the first batch is delivered even if it is larger.",
+            "Bytes per server that may wait in the consumer, and that one answer may carry; the "
+            "first batch is delivered even if it is larger.",
             between(1, 1 << 30),
         ),
         ConfigKey(
@@ -143,6 +153,7 @@ class ConsumerConfig:
     check_crcs: bool
     client_id: str
     columns: tuple[str, ...] | None
+    consumer_timeout_ms: int
     fetch_max_bytes: int
     fetch_max_wait_ms: int
     fetch_min_bytes: int

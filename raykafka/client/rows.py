@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 
+from raykafka.client.partitioner import render_keys
 from raykafka.errors import SerializationError
 
 Header = tuple[str, bytes]
@@ -131,13 +132,6 @@ class _Dicts:
         return made
 
 
-def render_keys(column: pa.Array) -> list[bytes | None]:
-    """A key column as bytes: binary and text as they are, integers as their decimal text."""
-    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
-        return list(column.to_pylist())
-    return [None if key is None else str(key).encode() for key in column.to_pylist()]
-
-
 def _timestamps(rows: Rows) -> Sequence[int]:
     if rows.log_append_time is not None:
         return [rows.log_append_time] * rows.count
@@ -150,7 +144,7 @@ def _timestamps(rows: Rows) -> Sequence[int]:
 
 def _raw_keys(rows: Rows) -> list[bytes | None]:
     if rows.format.key_column:
-        return render_keys(rows.columns.column(rows.format.key_column))
+        return _listed(render_keys(rows.columns.column(rows.format.key_column)))
     return _listed(rows.columns.column("__key"))
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from raykafka.client.records import ConsumerRecord, ConsumerRecords
-from raykafka.client.rows import RowFormat, Rows, render_keys
+from raykafka.client.rows import RowFormat, Rows
 from raykafka.errors import SerializationError
 from raykafka.model import TimestampType, TopicPartition
 
@@ -147,20 +147,6 @@ def test_typed_values_are_dicts_in_the_wanted_order() -> None:
     assert list(second.value) == ["name", "id"]
     assert first.value is first.value
     assert (first.key, second.key, first.serialized_value_size) == (b"7", None, -1)
-
-
-@pytest.mark.parametrize(
-    ("column", "expected"),
-    [
-        (pa.array([1, -5, None], pa.int32()), [b"1", b"-5", None]),
-        (pa.array(["a", "ä"]), [b"a", "ä".encode()]),
-        (pa.array([b"\xff", None]), [b"\xff", None]),
-        (pa.array(["a"], pa.large_string()), [b"a"]),
-        (pa.array([2**63], pa.uint64()), [b"9223372036854775808"]),
-    ],
-)
-def test_key_columns_are_rendered_to_bytes(column: pa.Array, expected: list[bytes | None]) -> None:
-    assert render_keys(column) == expected
 
 
 def test_records_behave_like_a_list() -> None:

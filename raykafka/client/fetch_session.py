@@ -1,0 +1,85 @@
+"""One fetch that is open at one leader, and what it will bring next."""
+
+from __future__ import annotations
+
+from raykafka.client.fetch_plan import PlannedFetch
+from raykafka.model import Endpoint, TopicPartition
+from raykafka.protocol.messages import FetchPartition, FetchRequest
+
+
+class FetchSession:
+    """A push session, or a long poll, whose one answer ends it."""
+
+    __slots__ = (
+        "_by_id",
+        "columns",
+        "consumed",
+        "correlation_id",
+        "credit",
+        "endpoint",
+        "expected",
+        "mapped",
+        "push",
+    )
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        fetches: dict[TopicPartition, PlannedFetch],
+        *,
+        push: bool,
+        mapped: bool,
+        credit: int,
+        columns: list[str] | None,
+    ) -> None:
+        self.endpoint = endpoint
+        self.expected = dict(fetches)
+        """What comes next of each partition; compared with the plan to see if it still serves."""
+        self.push = push
+        self.mapped = mapped
+        self.credit = credit
+        """Bytes that the leader may send before it is told that some were consumed."""
+        self.consumed = 0
+        """Bytes consumed that the leader does not know of."""
+        self.columns = columns
+        self.correlation_id = -1
+        self._by_id = {
+            (planned.topic_id, partition.partition): partition
+            for partition, planned in fetches.items()
+        }
+
+    def partition(self, topic_id: str, partition: int) -> TopicPartition | None:
+        """The partition of a frame; None for one that has left the session."""
+        found = self._by_id.get((topic_id, partition))
+        return found if found in self.expected else None
+
+    def request(
+        self,
+        *,
+        host_id: str,
+        min_bytes: int,
+        max_wait_ms: int,
+        max_partition_bytes: int,
+        isolation: int,
+    ) -> FetchRequest:
+        """The request that opens this session."""
+        return FetchRequest(
+            partitions=[
+                FetchPartition(
+                    planned.topic_id,
+                    partition.partition,
+                    planned.offset,
+                    planned.leader_epoch,
+                    max_partition_bytes,
+                )
+                for partition, planned in self.expected.items()
+            ],
+            min_bytes=min_bytes,
+            max_wait_ms=max_wait_ms,
+            max_bytes=self.credit,
+            isolation=isolation,
+            columns=self.columns,
+            host_id=host_id if self.mapped else "",
+            push=self.push,
+            credit_bytes=self.credit if self.push else 0,
+        )
