@@ -1,0 +1,195 @@
+"""Which batches a partition has seen of each idempotent producer (KIP-98, KIP-185).
+
+The rules are those of Kafka's ``ProducerStateManager`` and ``ProducerAppendInfo``:
+
+- sequences of one producer id and epoch follow each other without gaps and wrap from 2^31 - 1 to 0;
+- the last five batches of a producer are remembered, so that one sent again is answered with the
+  offset it got the first time, even with five requests in flight;
+- an older epoch is refused; a new one begins at sequence 0;
+- a producer id that is not known here (new, or expired, or its records are gone) may begin at any
+  sequence: Kafka accepts that too, since a producer cannot tell that its state was dropped. So
+  ``UnknownProducerIdError`` is never raised here.
+
+Expiry differs in one point: Kafka takes the time of the records, which drops the state of whoever
+writes historic timestamps at once; here it is the time of the append.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
+
+from raykafka.errors import (
+    CorruptMessageError,
+    InvalidProducerEpochError,
+    InvalidRecordError,
+    OutOfOrderSequenceNumberError,
+)
+from raykafka.log.batch_header import BatchHeader
+
+WINDOW: Final = 5
+"""Batches remembered per producer; a producer may not have more requests in flight."""
+_MAX_SEQUENCE: Final = 2**31 - 1
+
+
+class Duplicate(NamedTuple):
+    """A batch that the log holds already, and what was answered then."""
+
+    base_offset: int
+    append_time_ms: int
+
+
+class _SeenBatch(NamedTuple):
+    base_sequence: int
+    last_sequence: int
+    base_offset: int
+    append_time_ms: int
+
+
+class _Producer:
+    __slots__ = ("batches", "epoch", "last_append_ms")
+
+    def __init__(self, epoch: int, last_append_ms: int) -> None:
+        self.epoch = epoch
+        self.last_append_ms = last_append_ms
+        self.batches: deque[_SeenBatch] = deque(maxlen=WINDOW)
+
+
+PlainState = tuple[int, int, int, Sequence[tuple[int, int, int, int]]]
+"""Producer id, epoch, time of the last append in ms, and per remembered batch: base sequence, last
+sequence, base offset, append time in ms."""
+
+
+class ProducerStates:
+    """The idempotent producers of one partition. Call ``check`` before a batch is appended and
+    ``append`` once it is in the log, or while the log is replayed.
+    """
+
+    __slots__ = ("_producers",)
+
+    def __init__(self) -> None:
+        self._producers: dict[int, _Producer] = {}
+
+    def __len__(self) -> int:
+        return len(self._producers)
+
+    def check(self, header: BatchHeader) -> Duplicate | None:
+        """None for a batch that may be appended, or what was answered when it came first.
+
+        Raises ``OutOfOrderSequenceNumberError`` for a gap or a batch older than the window,
+        ``InvalidProducerEpochError`` for a producer that another one with its id has replaced, and
+        ``InvalidRecordError`` where epoch or sequence are missing.
+        """
+        if header.producer_id < 0:
+            return None
+        if header.producer_epoch < 0 or (header.base_sequence < 0 and not header.is_control):
+            raise InvalidRecordError(
+                f"a batch of producer id {header.producer_id} needs an epoch and a base sequence, "
+                f"not {header.producer_epoch} and {header.base_sequence}"
+            )
+        known = self._producers.get(header.producer_id)
+        if known is None:
+            return None
+        if header.producer_epoch < known.epoch:
+            raise InvalidProducerEpochError(
+                f"producer id {header.producer_id} has epoch {known.epoch} by now, the batch comes "
+                f"from epoch {header.producer_epoch}: another producer has taken over, or this one "
+                "must ask for a new epoch"
+            )
+        if header.is_control:
+            return None
+        same_epoch = header.producer_epoch == known.epoch
+        if same_epoch:
+            for seen in known.batches:
+                if (seen.base_sequence, seen.last_sequence) == (
+                    header.base_sequence,
+                    header.last_sequence,
+                ):
+                    return Duplicate(seen.base_offset, seen.append_time_ms)
+        expected = _next_sequence(known) if same_epoch else 0
+        if header.base_sequence != expected:
+            raise OutOfOrderSequenceNumberError(
+                f"producer id {header.producer_id}, epoch {header.producer_epoch}: the batch has "
+                f"base sequence {header.base_sequence}, expected is {expected}; batches are "
+                "missing or came in another order"
+            )
+        return None
+
+    def append(self, header: BatchHeader) -> None:
+        """Notes a batch that is in the log; its base offset and append time are filled in."""
+        if header.producer_id < 0:
+            return
+        producer = self._producers.get(header.producer_id)
+        if producer is None:
+            producer = _Producer(header.producer_epoch, header.append_time_ms)
+            self._producers[header.producer_id] = producer
+        elif producer.epoch != header.producer_epoch:
+            producer.epoch = header.producer_epoch
+            producer.batches.clear()
+        producer.last_append_ms = header.append_time_ms
+        if not header.is_control:
+            producer.batches.append(
+                _SeenBatch(
+                    header.base_sequence,
+                    header.last_sequence,
+                    header.base_offset,
+                    header.append_time_ms,
+                )
+            )
+
+    def expire(self, now_ms: int, expiration_ms: int) -> int:
+        """Forgets producers whose last append is ``producer.id.expiration.ms`` or longer ago;
+        answers with how many.
+        """
+        idle = [
+            producer_id
+            for producer_id, producer in self._producers.items()
+            if now_ms - producer.last_append_ms >= expiration_ms
+        ]
+        for producer_id in idle:
+            del self._producers[producer_id]
+        return len(idle)
+
+    def to_plain(self) -> list[PlainState]:
+        """The state as numbers, for a snapshot."""
+        return [
+            (
+                producer_id,
+                producer.epoch,
+                producer.last_append_ms,
+                list(producer.batches),
+            )
+            for producer_id, producer in self._producers.items()
+        ]
+
+    @classmethod
+    def from_plain(cls, data: Iterable[Sequence[object]]) -> ProducerStates:
+        """Reads what ``to_plain`` gave, lists in place of tuples included (JSON).
+
+        Raises ``CorruptMessageError`` where it is something else.
+        """
+        states = cls()
+        try:
+            for producer_id, epoch, last_append_ms, batches in data:
+                producer = _Producer(_integer(epoch), _integer(last_append_ms))
+                if not isinstance(batches, (list, tuple)):
+                    raise TypeError
+                producer.batches.extend(_SeenBatch(*map(_integer, seen)) for seen in batches)
+                states._producers[_integer(producer_id)] = producer
+        except (TypeError, ValueError):
+            raise CorruptMessageError("the snapshot of producer states is damaged") from None
+        return states
+
+
+def _next_sequence(producer: _Producer) -> int:
+    if not producer.batches:
+        return 0
+    last = producer.batches[-1].last_sequence
+    return 0 if last == _MAX_SEQUENCE else last + 1
+
+
+def _integer(value: object) -> int:
+    if type(value) is not int:
+        raise TypeError
+    return value
