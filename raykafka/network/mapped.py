@@ -1,8 +1,8 @@
 """Reads of a co-located client: the server says where batches stand, the client maps the file.
 
-The server names the file by path, device and inode. A path alone proves nothing: it may mean another
-file in another mount namespace, or after a segment was deleted. Nothing is mapped that is not the
-very file the server meant; whatever is in the way, the client asks for the bytes instead.
+The server names the file by path, device and inode. A path alone proves nothing: it may mean
+another file in another mount namespace, or after a segment was deleted. Nothing is mapped that is
+not the very file the server meant; whatever is in the way, the client asks for the bytes instead.
 """
 
 from __future__ import annotations

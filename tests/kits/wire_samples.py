@@ -1,0 +1,272 @@
+"""One request and one response of every api with fixed values: the golden frames are made of them.
+
+Every field differs from its default, so that a frame shows it.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from raykafka.protocol import apis
+from raykafka.protocol.framing import request_head, response_head
+from raykafka.protocol.messages import (
+    ActorInfo,
+    AddColumnsRequest,
+    AddColumnsResponse,
+    AlterConfigsRequest,
+    AlterConfigsResponse,
+    AlteredResource,
+    ApiKey,
+    ApiVersionRange,
+    AuthenticateRequest,
+    AuthenticateResponse,
+    BrokerInfo,
+    ConfigChange,
+    ConfigEntry,
+    ConfigResource,
+    CreatePartitionsRequest,
+    CreatePartitionsResponse,
+    CreateTopicsRequest,
+    CreateTopicsResponse,
+    DeletedRecords,
+    DeleteRecordsPartition,
+    DeleteRecordsRequest,
+    DeleteRecordsResponse,
+    DeleteTopicsRequest,
+    DeleteTopicsResponse,
+    DescribeClusterRequest,
+    DescribeClusterResponse,
+    DescribeConfigsRequest,
+    DescribeConfigsResponse,
+    DescribedConfigs,
+    DescribeLogDirsRequest,
+    DescribeLogDirsResponse,
+    ErrorResponse,
+    FetchCreditRequest,
+    FetchedPartition,
+    FetchPartition,
+    FetchRequest,
+    FetchResponse,
+    HelloRequest,
+    HelloResponse,
+    InitProducerIdRequest,
+    InitProducerIdResponse,
+    ListedOffset,
+    ListOffsetsPartition,
+    ListOffsetsRequest,
+    ListOffsetsResponse,
+    LogDirPartition,
+    MappedSegment,
+    Message,
+    MetadataRequest,
+    MetadataResponse,
+    NewPartitions,
+    NewTopic,
+    PartitionInfo,
+    ProduceRequest,
+    ProduceResponse,
+    TopicInfo,
+    TopicResult,
+)
+
+TOPIC_ID = "0123456789abcdef0123456789abcdef"
+FAILED = {"error_code": 7, "error_message": "timed out"}
+BATCH = bytes(range(24))
+INDEX = struct.pack("<QQ", 8, 24)
+_TOPIC = ConfigResource("topic", "flights")
+
+REQUESTS: dict[ApiKey, tuple[Message, bytes]] = {
+    ApiKey.HELLO: (HelloRequest("app", "raykafka-python"), b""),
+    ApiKey.AUTHENTICATE: (AuthenticateRequest(b"\x01" * 32, b"\x02" * 32, "broker"), b""),
+    ApiKey.METADATA: (MetadataRequest(["flights"]), b""),
+    ApiKey.PRODUCE: (ProduceRequest(TOPIC_ID, 1, 5, acks=1, timeout_ms=1500), BATCH),
+    ApiKey.FETCH: (
+        FetchRequest(
+            [FetchPartition(TOPIC_ID, 1, 1000, 5, 65536)],
+            min_bytes=100,
+            max_wait_ms=250,
+            max_bytes=1 << 20,
+            isolation=1,
+            columns=["delay", "carrier"],
+            host_id="boot/mnt",
+            push=True,
+            credit_bytes=1 << 22,
+        ),
+        b"",
+    ),
+    ApiKey.FETCH_CREDIT: (FetchCreditRequest(9, 65536, True), b""),
+    ApiKey.LIST_OFFSETS: (
+        ListOffsetsRequest([ListOffsetsPartition(TOPIC_ID, 1, -3, 5)], isolation=1),
+        b"",
+    ),
+    ApiKey.INIT_PRODUCER_ID: (InitProducerIdRequest(4000, 2), b""),
+    ApiKey.CREATE_TOPICS: (
+        CreateTopicsRequest(
+            [NewTopic("flights", 4, 1, {"retention.ms": "1000"}, b"\x03\x04")], validate_only=True
+        ),
+        b"",
+    ),
+    ApiKey.DELETE_TOPICS: (DeleteTopicsRequest(["flights"]), b""),
+    ApiKey.CREATE_PARTITIONS: (
+        CreatePartitionsRequest([NewPartitions("flights", 8)], validate_only=True),
+        b"",
+    ),
+    ApiKey.DESCRIBE_CONFIGS: (DescribeConfigsRequest([_TOPIC]), b""),
+    ApiKey.ALTER_CONFIGS: (
+        AlterConfigsRequest(
+            [
+                AlteredResource(
+                    _TOPIC,
+                    [ConfigChange("retention.ms", "5"), ConfigChange("fsync", op="delete")],
+                    **FAILED,
+                )
+            ],
+            validate_only=True,
+        ),
+        b"",
+    ),
+    ApiKey.DELETE_RECORDS: (
+        DeleteRecordsRequest([DeleteRecordsPartition(TOPIC_ID, 1, 500, 5)]),
+        b"",
+    ),
+    ApiKey.DESCRIBE_CLUSTER: (DescribeClusterRequest(), b""),
+    ApiKey.DESCRIBE_LOG_DIRS: (DescribeLogDirsRequest(), b""),
+    ApiKey.ADD_COLUMNS: (AddColumnsRequest("flights", b"\x03\x04"), b""),
+}
+
+RESPONSES: dict[ApiKey, tuple[Message, bytes]] = {
+    ApiKey.HELLO: (
+        HelloResponse(
+            "c-1",
+            "default/partitions-0-1",
+            3,
+            b"\x05" * 32,
+            [ApiVersionRange(20000, 0, 0), ApiVersionRange(20001, 0, 0)],
+            1 << 20,
+            **FAILED,
+        ),
+        b"",
+    ),
+    ApiKey.AUTHENTICATE: (AuthenticateResponse(b"\x06" * 32, **FAILED), b""),
+    ApiKey.METADATA: (
+        MetadataResponse(
+            "c-1",
+            "default",
+            77,
+            [BrokerInfo(0, "10.0.0.1", "rack-a", False)],
+            [
+                TopicInfo(
+                    "flights",
+                    TOPIC_ID,
+                    [PartitionInfo(0, 1, 5, "10.0.0.1", 4000, [1, 2], [1], 9)],
+                    [b"\x03\x04"],
+                    "tailnum",
+                    "lz4",
+                    1 << 20,
+                    1,
+                    **FAILED,
+                )
+            ],
+            **FAILED,
+        ),
+        b"",
+    ),
+    ApiKey.PRODUCE: (ProduceResponse(1000, 1_700_000_000_000, 10, True, **FAILED), b""),
+    ApiKey.FETCH: (
+        FetchResponse(
+            [
+                FetchedPartition(TOPIC_ID, 0, 1100, 10, 1090, [24], **FAILED),
+                FetchedPartition(
+                    TOPIC_ID, 1, mapped=MappedSegment("/data/0.arrow", 2, 3), mapped_count=1
+                ),
+            ],
+            **FAILED,
+        ),
+        BATCH + INDEX,
+    ),
+    ApiKey.FETCH_CREDIT: (ErrorResponse(**FAILED), b""),
+    ApiKey.LIST_OFFSETS: (
+        ListOffsetsResponse([ListedOffset(TOPIC_ID, 1, 999, 123456, 5, **FAILED)], **FAILED),
+        b"",
+    ),
+    ApiKey.INIT_PRODUCER_ID: (InitProducerIdResponse(4001, 0, **FAILED), b""),
+    ApiKey.CREATE_TOPICS: (
+        CreateTopicsResponse([TopicResult("flights", TOPIC_ID, 4, **FAILED)], **FAILED),
+        b"",
+    ),
+    ApiKey.DELETE_TOPICS: (
+        DeleteTopicsResponse([TopicResult("flights", TOPIC_ID, 4, **FAILED)], **FAILED),
+        b"",
+    ),
+    ApiKey.CREATE_PARTITIONS: (
+        CreatePartitionsResponse([TopicResult("flights", TOPIC_ID, 8, **FAILED)], **FAILED),
+        b"",
+    ),
+    ApiKey.DESCRIBE_CONFIGS: (
+        DescribeConfigsResponse(
+            [
+                DescribedConfigs(
+                    _TOPIC,
+                    [ConfigEntry("retention.ms", "1000", "topic", True, "How long.")],
+                    **FAILED,
+                )
+            ],
+            **FAILED,
+        ),
+        b"",
+    ),
+    ApiKey.ALTER_CONFIGS: (
+        AlterConfigsResponse([AlteredResource(_TOPIC, [], **FAILED)], **FAILED),
+        b"",
+    ),
+    ApiKey.DELETE_RECORDS: (
+        DeleteRecordsResponse([DeletedRecords(TOPIC_ID, 1, 500, **FAILED)], **FAILED),
+        b"",
+    ),
+    ApiKey.DESCRIBE_CLUSTER: (
+        DescribeClusterResponse(
+            "c-1",
+            "default",
+            2,
+            [BrokerInfo(0, "10.0.0.1", "rack-a")],
+            [
+                ActorInfo(
+                    "default/controller", "controller", -1, 1, "alive", 42, "10.0.0.1", 4000, 4
+                )
+            ],
+            3,
+            12,
+            1,
+            **FAILED,
+        ),
+        b"",
+    ),
+    ApiKey.DESCRIBE_LOG_DIRS: (
+        DescribeLogDirsResponse(
+            "/data",
+            1 << 40,
+            1 << 39,
+            False,
+            [LogDirPartition("flights", 1, 2048, 2, 10, 1100, [(500, 510)])],
+            **FAILED,
+        ),
+        b"",
+    ),
+    ApiKey.ADD_COLUMNS: (AddColumnsResponse(1, **FAILED), b""),
+}
+
+CORRELATION_ID = 41
+
+
+def request_frame(key: ApiKey) -> bytes:
+    """The whole frame of the sample request."""
+    message, payload = REQUESTS[key]
+    header = apis.encode(message)
+    return request_head(key, 0, CORRELATION_ID, header, len(payload)) + payload
+
+
+def response_frame(key: ApiKey) -> bytes:
+    """The whole frame of the sample response."""
+    message, payload = RESPONSES[key]
+    header = apis.encode(message)
+    return response_head(CORRELATION_ID, header, len(payload)) + payload
