@@ -11,11 +11,11 @@ import pyarrow as pa
 
 from raykafka.client.bootstrap import Bootstrap
 from raykafka.client.consumer_parts import assemble
+from raykafka.client.polled_tables import PartitionBatch, as_batch, as_table, checked_metadata
 from raykafka.client.record_reader import UNBOUNDED
 from raykafka.client.records import ConsumerRecord, ConsumerRecords
 from raykafka.client.rows import Rows
 from raykafka.client.subscription import checked
-from raykafka.client.tables import PartitionBatch, as_batch, as_table, checked_metadata
 from raykafka.clock import Clock, SystemClock
 from raykafka.config import ConsumerConfig
 from raykafka.errors import (
