@@ -1,0 +1,187 @@
+"""The control ports over Ray actor handles; with ``cluster`` the only user of ``.remote``.
+
+Rules: a call is made once and never retried here, because it may have run although it failed; an
+actor that is gone becomes ``NetworkError``, an error the shell raised comes out as it was raised; a
+process's death is noticed by a call that is never answered, about 10 ms after a SIGKILL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import ray
+from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
+
+from raykafka.actors.ports import (
+    ActorStarted,
+    AssignmentResult,
+    ClusterAccess,
+    ControllerSpec,
+    PartitionAssignment,
+    PartitionRemoval,
+)
+from raykafka.errors import NetworkError, RaykafkaError, UnknownServerError
+
+NAMESPACE = "raykafka"
+"""Ray namespace of every actor of every cluster."""
+
+_RECHECK_S = 0.2
+
+
+class Identity(NamedTuple):
+    """What an actor says of itself: a name in Ray is a hint, this is the proof."""
+
+    name: str
+    incarnation: int
+    pid: int
+    event_loop: str
+    """Module of the loop that serves its listener: ``uvloop`` where it is installed."""
+
+
+async def call(handle: Any, method: str, *args: Any) -> Any:
+    """Call ``method`` of the actor once.
+
+    Raises the error that the shell raised, or ``NetworkError`` when the actor is gone or cannot be
+    reached: whether the call ran is not known then.
+    """
+    try:
+        return await getattr(handle, method).remote(*args)
+    except RayTaskError as error:
+        raise _cause(error, method) from error
+    except RayError as error:
+        raise NetworkError(f"the actor did not answer {method}: {_first_line(error)}") from error
+
+
+def call_blocking(handle: Any, method: str, *args: Any, timeout_s: float) -> Any:
+    """``call`` for a thread without an event loop; also ``NetworkError`` after ``timeout_s``."""
+    try:
+        return ray.get(getattr(handle, method).remote(*args), timeout=timeout_s)
+    except RayTaskError as error:
+        raise _cause(error, method) from error
+    except RayError as error:
+        raise NetworkError(f"the actor did not answer {method}: {_first_line(error)}") from error
+
+
+def find(name: str) -> Any | None:
+    """Handle of the actor registered under ``name``, or None; it may have died meanwhile."""
+    try:
+        return ray.get_actor(name, namespace=NAMESPACE)
+    except ValueError:
+        return None
+
+
+def _cause(error: RayTaskError, method: str) -> RaykafkaError:
+    cause = error.cause
+    if isinstance(cause, RaykafkaError):
+        return cause
+    return UnknownServerError(f"{method} failed in the actor: {cause!r}")
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0]
+
+
+class _ActorPort:
+    """What the ports of brokers and partition actors have in common."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    async def start(self) -> ActorStarted:
+        """Let the shell start; see the port."""
+        started: ActorStarted = await call(self._handle, "start")
+        return started
+
+    async def stop(self) -> None:
+        """Let the shell stop cleanly; the process stays until it is killed."""
+        await call(self._handle, "stop")
+
+    async def identity(self) -> Identity:
+        """Ask the process who it is."""
+        identity: Identity = await call(self._handle, "identity")
+        return identity
+
+    async def wait_dead(self) -> None:
+        """Return when the process is gone."""
+        while True:
+            try:
+                await self._handle.live.remote()
+            except ActorUnavailableError:
+                await asyncio.sleep(_RECHECK_S)  # a broken connection is no proof of death
+            except RayError:
+                return
+
+    def kill(self) -> None:
+        """End the process at once."""
+        ray.kill(self._handle, no_restart=True)
+
+
+class RayBrokerPort(_ActorPort):
+    """``BrokerPort`` over a Ray actor handle."""
+
+
+class RayPartitionActorPort(_ActorPort):
+    """``PartitionActorPort`` over a Ray actor handle."""
+
+    async def assign(
+        self, assignments: Sequence[PartitionAssignment], removals: Sequence[PartitionRemoval]
+    ) -> list[AssignmentResult]:
+        """Open, re-configure or delete replicas; see the port."""
+        results: list[AssignmentResult] = await call(
+            self._handle, "assign", list(assignments), list(removals)
+        )
+        return results
+
+
+class RayControllerPort:
+    """``ControllerPort`` that finds the controller by its name, again whenever it was restarted."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._handle: Any = None
+
+    async def heartbeat(self, broker_id: int, incarnation: int, usable_bytes: int) -> bool:
+        """Renew the lease; raises ``NetworkError`` while no controller can be reached."""
+        if self._handle is None:
+            self._handle = find(self._name)
+        if self._handle is None:
+            raise NetworkError(f"no actor is registered as {self._name}")
+        try:
+            alive: bool = await call(
+                self._handle, "heartbeat", broker_id, incarnation, usable_bytes
+            )
+        except NetworkError:
+            self._handle = None
+            raise
+        return alive
+
+
+class RayController:
+    """The runtime's view of the controller, for callers without an event loop."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    def access(self, timeout_s: float) -> ClusterAccess:
+        """Where the controller listens, once it has started.
+
+        Raises the error that keeps it from starting, such as ``LogDirLockedError``, or
+        ``NetworkError`` when it does not answer within ``timeout_s``.
+        """
+        access: ClusterAccess = call_blocking(self._handle, "bootstrap", timeout_s=timeout_s)
+        return access
+
+    def spec(self, timeout_s: float) -> ControllerSpec:
+        """What the controller was started with."""
+        spec: ControllerSpec = call_blocking(self._handle, "spec", timeout_s=timeout_s)
+        return spec
+
+    def stop(self, timeout_s: float) -> None:
+        """Stop the whole cluster cleanly, the controller's shell last."""
+        call_blocking(self._handle, "stop", timeout_s=timeout_s)
+
+    def kill(self) -> None:
+        """End the controller's process; Ray does not restart it."""
+        ray.kill(self._handle, no_restart=True)

@@ -1,0 +1,211 @@
+"""``PartitionActor``: the house of the replicas placed on it, with one listener for all of them.
+
+Everything runs on one loop, without locks. What blocks (fsync, opening and deleting logs) runs in
+threads that touch nothing but the log they were given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from raykafka.actors.assigning import Assigner
+from raykafka.actors.disk import disk_reserve
+from raykafka.actors.fetch import FetchHandler
+from raykafka.actors.flushing import Flusher
+from raykafka.actors.listening import listen
+from raykafka.actors.ports import (
+    ActorStarted,
+    AssignmentResult,
+    Handler,
+    Listener,
+    ListenerFactory,
+    PartitionActorSpec,
+    PartitionAssignment,
+    PartitionRemoval,
+)
+from raykafka.actors.produce import ProduceHandler
+from raykafka.actors.queries import QueryHandler
+from raykafka.actors.reading import PartitionReader
+from raykafka.actors.replica import Replica
+from raykafka.actors.replica_set import ReplicaSet
+from raykafka.actors.upkeep import Upkeep
+from raykafka.actors.waiting import WakeQueue
+from raykafka.clock import Clock
+from raykafka.config import BrokerConfig
+from raykafka.errors import IllegalStateError, NotLeaderOrFollowerError, RaykafkaError
+from raykafka.protocol.messages import ApiKey
+from raykafka.storage.api import SegmentStore
+from raykafka.storage.disk_guard import DiskGuard
+from raykafka.storage.log_directory import LogDirectory
+
+logger = logging.getLogger(__name__)
+
+StoreFactory = Callable[[str], SegmentStore]
+"""Makes the store of a log directory."""
+
+_CLOSE_SLICE = 32
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What a started actor is made of."""
+
+    store: SegmentStore
+    flusher: Flusher
+    assigner: Assigner
+    upkeep: Upkeep
+    listener: Listener
+
+
+class PartitionActor:
+    """Serves the replicas that the controller assigns; see ``PartitionActorPort``.
+
+    The constructor only remembers; ``start`` does the work.
+    """
+
+    def __init__(
+        self,
+        spec: PartitionActorSpec,
+        listener_factory: ListenerFactory,
+        clock: Clock,
+        store_factory: StoreFactory,
+        *,
+        host_id: str = "",
+    ) -> None:
+        """``host_id`` names the machine for clients that can map its files; empty for none."""
+        self.spec = spec
+        self.pid = os.getpid()
+        self._listener_factory = listener_factory
+        self._clock = clock
+        self._store_factory = store_factory
+        self._host_id = host_id
+        self._replicas = ReplicaSet()
+        self._directory = LogDirectory(spec.log_dir, slot=spec.slot)
+        self._changing = asyncio.Lock()
+        self._started: ActorStarted | None = None
+        self._parts: _Parts | None = None
+
+    async def start(self) -> ActorStarted:
+        """Lock the slot and listen; called again it gives the same answer.
+
+        Raises ``LogDirLockedError`` while another process owns the slot, ``InvalidConfigError``, or
+        ``NetworkError`` when no port of ``listener.ports`` is free.
+        """
+        async with self._changing:
+            if self._started is None:
+                self._directory.lock()
+                try:
+                    self._started = await self._start()
+                except BaseException:
+                    self._directory.unlock()
+                    raise
+            return self._started
+
+    async def assign(
+        self, assignments: Sequence[PartitionAssignment], removals: Sequence[PartitionRemoval]
+    ) -> list[AssignmentResult]:
+        """Open, re-configure or delete replicas; one result each, removals first.
+
+        Raises ``IllegalStateError`` unless the actor is started.
+        """
+        if self._parts is None:
+            raise IllegalStateError(f"{self.spec.name} is not started")
+        return await self._parts.assigner.assign(assignments, removals)
+
+    async def stop(self) -> None:
+        """Close every log cleanly and release the slot; nothing happens when it is not started."""
+        async with self._changing:
+            parts, self._parts, self._started = self._parts, None, None
+            if parts is None:
+                return
+            await parts.listener.close()
+            parts.upkeep.stop()
+            await parts.assigner.close()
+            await parts.flusher.close()
+            clean = await self._close_logs()
+            parts.store.close()
+            self._directory.unlock(clean=clean)
+
+    async def crash(self) -> None:
+        """Let go of everything without closing any log, as a process that is killed does.
+
+        For test kits that run several actors in one process.
+        """
+        parts, self._parts, self._started = self._parts, None, None
+        if parts is not None:
+            parts.upkeep.stop()
+            parts.flusher.abandon()
+            await parts.listener.close()
+            await parts.assigner.close()
+            self._directory.unlock()
+
+    async def _start(self) -> ActorStarted:
+        config = BrokerConfig.parse(self.spec.configs)
+        loop = asyncio.get_running_loop()
+        path, clock, replicas = self._directory.path, self._clock, self._replicas
+        store = self._store_factory(path)
+        reserve = disk_reserve(path, config.disk_reserve_bytes)
+        disk_guard = DiskGuard(path, reserve, clock=clock)
+        wake = WakeQueue(loop)
+        flusher = Flusher(loop, wake, self._on_log_failed)
+        handlers = _handlers(
+            ProduceHandler(replicas, wake, flusher, disk_guard, clock),
+            FetchHandler(replicas, PartitionReader(self._host_id), loop, config.max_parked_fetches),
+            QueryHandler(replicas, disk_guard),
+        )
+        listener, endpoint = await listen(self._listener_factory, self.spec, config, handlers)
+        assigner = Assigner(replicas, store, wake, flusher, clock, config, self.spec.broker_id)
+        upkeep = Upkeep(replicas, wake, clock, config.log_retention_check_interval_ms)
+        upkeep.start()
+        self._parts = _Parts(store, flusher, assigner, upkeep, listener)
+        return ActorStarted(self.pid, endpoint)
+
+    def _on_log_failed(self, replica: Replica, error: RaykafkaError) -> None:
+        """What was not flushed must be held to be lost: nothing of this log is served any more."""
+        logger.error("%s: %s", replica.topic, error)
+        if self._replicas.get(replica.partition) is replica:
+            self._replicas.fail(replica.assignment, error)
+            replica.resign(error, now_ms=self._clock.now_ms())
+
+    async def _close_logs(self) -> bool:
+        """Close every log in a thread; True when all of them are clean."""
+        error = NotLeaderOrFollowerError(f"{self.spec.name} is shutting down; refresh the metadata")
+        replicas = list(self._replicas)
+        for replica in replicas:
+            replica.resign(error, now_ms=self._clock.now_ms())
+        loop = asyncio.get_running_loop()
+        clean = True
+        for start in range(0, len(replicas), _CLOSE_SLICE):
+            part = replicas[start : start + _CLOSE_SLICE]
+            clean = await loop.run_in_executor(None, _close_logs, part) and clean
+        self._replicas = ReplicaSet()
+        return clean
+
+
+def _close_logs(replicas: Sequence[Replica]) -> bool:
+    """Runs in a thread; a log that does not close is recovered at the next start."""
+    clean = True
+    for replica in replicas:
+        try:
+            replica.log.close()
+        except RaykafkaError as error:
+            logger.error("%s was not closed cleanly: %s", replica.topic, error)
+            clean = False
+    return clean
+
+
+def _handlers(
+    produce: ProduceHandler, fetch: FetchHandler, queries: QueryHandler
+) -> Mapping[ApiKey, Handler]:
+    return {
+        ApiKey.PRODUCE: produce.handle,
+        ApiKey.FETCH: fetch.handle_fetch,
+        ApiKey.FETCH_CREDIT: fetch.handle_credit,
+        ApiKey.LIST_OFFSETS: queries.handle_list_offsets,
+        ApiKey.DELETE_RECORDS: queries.handle_delete_records,
+        ApiKey.DESCRIBE_LOG_DIRS: queries.handle_describe_log_dirs,
+    }

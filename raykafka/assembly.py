@@ -1,0 +1,37 @@
+"""Puts shells together with this machine's listener, store and clock.
+
+The functions travel to Ray's processes by reference, so this module stays small and loads no
+client.
+"""
+
+from __future__ import annotations
+
+from raykafka.actors.broker import BrokerActor
+from raykafka.actors.controller import ControllerActor
+from raykafka.actors.partition import PartitionActor
+from raykafka.actors.ports import (
+    BrokerSpec,
+    ControllerPort,
+    ControllerSpec,
+    PartitionActorSpec,
+    SpawnerFactory,
+)
+from raykafka.clock import SystemClock
+from raykafka.network.mapped import host_id
+from raykafka.network.server import TcpListener
+from raykafka.storage.local_store import LocalStore
+
+
+def make_partition_actor(spec: PartitionActorSpec) -> PartitionActor:
+    """A partition actor on local files that listens on TCP."""
+    return PartitionActor(spec, TcpListener, SystemClock(), LocalStore, host_id=host_id())
+
+
+def make_broker(spec: BrokerSpec, controller: ControllerPort) -> BrokerActor:
+    """A broker that sends its heartbeats to ``controller``."""
+    return BrokerActor(spec, controller, SystemClock())
+
+
+def make_controller(spec: ControllerSpec, spawner_factory: SpawnerFactory) -> ControllerActor:
+    """A controller that listens on TCP and creates its actors through the spawner."""
+    return ControllerActor(spec, spawner_factory, TcpListener, SystemClock())

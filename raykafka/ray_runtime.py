@@ -1,0 +1,191 @@
+"""The part of ``raykafka.runtime`` that needs Ray: joins or starts it, creates the controller."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import ray
+
+from raykafka.actors.cluster import ShellMakers, alive_nodes, controller_name, spawn_controller
+from raykafka.actors.handles import RayController, find
+from raykafka.actors.ports import ControllerSpec, NodeInfo
+from raykafka.assembly import make_broker, make_controller, make_partition_actor
+from raykafka.client.bootstrap import BootstrapInfo
+from raykafka.clock import SystemClock
+from raykafka.errors import (
+    ClusterUnreachableError,
+    InvalidConfigError,
+    NetworkError,
+    RaykafkaError,
+)
+
+MAKERS = ShellMakers(make_controller, make_broker, make_partition_actor)
+
+_POLL_S = 0.05
+_CALL_S = 10.0
+_clock = SystemClock()
+
+
+@dataclass(frozen=True, slots=True)
+class RayBootstrap:
+    """A ``Bootstrap`` that asks the cluster's controller, found by its name in Ray."""
+
+    name: str
+
+    def __call__(self) -> BootstrapInfo:
+        """Where the controller listens now.
+
+        Raises ``ClusterUnreachableError`` when Ray is not running here or no such cluster answers.
+        """
+        controller = find_controller(self.name)
+        try:
+            access = controller.access(_CALL_S)
+        except NetworkError as error:
+            raise ClusterUnreachableError(
+                f"the controller of cluster {self.name} does not answer: {error.message}"
+            ) from error
+        return BootstrapInfo(
+            access.cluster_id, access.cluster_name, access.controller, access.secret
+        )
+
+
+def find_controller(name: str) -> RayController:
+    """The controller of the cluster called ``name``.
+
+    Raises ``ClusterUnreachableError`` when Ray is not initialised here or has no such actor.
+    """
+    if not ray.is_initialized():
+        raise ClusterUnreachableError(
+            f"this process does not belong to a Ray cluster, so cluster {name} cannot be found by "
+            "name; call ray.init() first, or connect with the cluster's data directory"
+        )
+    handle = find(controller_name(name))
+    if handle is None:
+        raise ClusterUnreachableError(
+            f"no raykafka cluster called {name} runs on this Ray cluster; raykafka.start({name!r}) "
+            "starts it"
+        )
+    return RayController(handle)
+
+
+def join_ray() -> bool:
+    """Join the Ray cluster of this machine or of ``RAY_ADDRESS``; False when there is none."""
+    if ray.is_initialized():
+        return True
+    try:
+        ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
+    except ConnectionError:
+        return False
+    return True
+
+
+def start_ray() -> None:
+    """Start a Ray of this process's own on loopback: it ends with the process."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    ray.init(
+        address="local",
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        _node_ip_address="127.0.0.1",
+    )
+
+
+def start_controller(
+    name: str,
+    data_dir: str | None,
+    home: str,
+    configs: Mapping[str, str],
+    timeout_s: float,
+) -> RayController:
+    """Create the controller of a cluster, or find the one that runs; returns when it answers.
+
+    ``data_dir`` None takes ``home`` for a new cluster and joins a running one whatever it has.
+
+    Raises ``LogDirLockedError`` when another cluster uses ``data_dir``, ``InvalidConfigError`` when
+    the running cluster has another one, and ``ClusterUnreachableError`` after ``timeout_s``.
+    """
+    spec = ControllerSpec(
+        name=controller_name(name),
+        cluster_name=name,
+        data_dir=data_dir or home,
+        host=_this_node().host,
+        configs=dict(configs),
+    )
+    deadline = _clock.monotonic_ms() + int(timeout_s * 1000)
+    while True:
+        handle = find(spec.name)
+        made = handle is None
+        if made:
+            try:
+                handle = spawn_controller(MAKERS, spec, home, _this_node().node_id)
+            except ValueError:
+                continue  # somebody else was faster, or the name of a dead one is still taken
+        controller = RayController(handle)
+        try:
+            controller.access(max(0.001, (deadline - _clock.monotonic_ms()) / 1000))
+        except NetworkError as error:
+            if _clock.monotonic_ms() >= deadline:
+                raise ClusterUnreachableError(
+                    f"cluster {name} did not start in {timeout_s:g} s: {error.message}"
+                ) from error
+            _pause()
+            continue
+        except RaykafkaError:
+            if made:
+                controller.kill()
+            raise
+        if data_dir is not None:
+            _check_same(controller, spec)
+        return controller
+
+
+def stop_controller(name: str, timeout_s: float) -> None:
+    """Stop a cluster cleanly, then end its controller; returns when its name is free again.
+
+    Raises ``ClusterUnreachableError`` when it does not run or does not stop in ``timeout_s``.
+    """
+    deadline = _clock.monotonic_ms() + int(timeout_s * 1000)
+    controller = find_controller(name)
+    while True:
+        try:
+            controller.stop(max(0.001, (deadline - _clock.monotonic_ms()) / 1000))
+            break
+        except NetworkError as error:
+            # It may have died on the way: its next life can be asked again.
+            if _clock.monotonic_ms() >= deadline:
+                raise ClusterUnreachableError(
+                    f"cluster {name} did not stop in {timeout_s:g} s: {error.message}"
+                ) from error
+            _pause()
+    controller.kill()
+    while find(controller_name(name)) is not None:
+        if _clock.monotonic_ms() >= deadline:
+            raise ClusterUnreachableError(f"Ray still lists {controller_name(name)} after its end")
+        _pause()
+
+
+def _check_same(controller: RayController, spec: ControllerSpec) -> None:
+    running = controller.spec(_CALL_S)
+    if running.data_dir != spec.data_dir:
+        raise InvalidConfigError(
+            f"cluster {spec.cluster_name} runs already, on {running.data_dir}: use another name "
+            f"for {spec.data_dir}, or leave data_dir out to join it"
+        )
+
+
+def _this_node() -> NodeInfo:
+    """The node this process runs on: the data directory is a path there."""
+    node_id = ray.get_runtime_context().get_node_id()
+    for node in alive_nodes():
+        if node.node_id == node_id:
+            return node
+    raise ClusterUnreachableError(f"Ray does not list this process's node {node_id} as alive")
+
+
+def _pause() -> None:
+    time.sleep(_POLL_S)  # noqa: TID251  # Ray offers nothing to wait for here

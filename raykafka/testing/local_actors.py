@@ -1,0 +1,181 @@
+"""Actors of one process, in the place of Ray's: they can be found, watched and killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Sequence
+
+from raykafka.actors.broker import BrokerActor
+from raykafka.actors.partition import PartitionActor
+from raykafka.actors.ports import (
+    ActorStarted,
+    AssignmentResult,
+    BrokerSpec,
+    ControllerPort,
+    NodeInfo,
+    PartitionActorSpec,
+    PartitionAssignment,
+    PartitionRemoval,
+)
+from raykafka.assembly import make_broker, make_partition_actor
+from raykafka.errors import NetworkError
+
+
+class _Life:
+    """Whether an actor of this process lives, for its port to ask."""
+
+    def __init__(
+        self, name: str, crash: Callable[[], Awaitable[None]], actors: LocalActors
+    ) -> None:
+        self._name = name
+        self._crash = crash
+        self._actors = actors
+        self._dead = asyncio.Event()
+        self._dying: asyncio.Future[None] | None = None
+
+    def check(self) -> None:
+        """Raise ``NetworkError`` when the actor is dead, as a call to a dead process does."""
+        if self._dying is not None:
+            raise NetworkError(f"{self._name} is dead")
+
+    def kill(self) -> None:
+        """Let the actor drop its sockets and locks, then forget it."""
+        if self._dying is None:
+            self._dying = asyncio.ensure_future(self._die())
+
+    async def wait_dead(self) -> None:
+        """Return when the actor has been killed."""
+        await self._dead.wait()
+
+    async def _die(self) -> None:
+        await self._crash()
+        self._actors.forget(self._name)
+        self._dead.set()
+
+
+class LocalBroker:
+    """``BrokerPort`` of a broker in this process."""
+
+    def __init__(self, shell: BrokerActor, actors: LocalActors) -> None:
+        self.name = shell.spec.name
+        self._shell = shell
+        self._life = _Life(self.name, shell.crash, actors)
+
+    async def start(self) -> ActorStarted:
+        """See the port."""
+        self._life.check()
+        return await self._shell.start()
+
+    async def stop(self) -> None:
+        """See the port; the actor stays until it is killed."""
+        self._life.check()
+        await self._shell.stop()
+
+    async def wait_dead(self) -> None:
+        """See the port."""
+        await self._life.wait_dead()
+
+    def kill(self) -> None:
+        """See the port."""
+        self._life.kill()
+
+
+class LocalPartitionActor:
+    """``PartitionActorPort`` of a partition actor in this process."""
+
+    def __init__(self, shell: PartitionActor, actors: LocalActors) -> None:
+        self.name = shell.spec.name
+        self.slot = shell.spec.slot
+        self._shell = shell
+        self._life = _Life(self.name, shell.crash, actors)
+
+    async def start(self) -> ActorStarted:
+        """See the port."""
+        self._life.check()
+        return await self._shell.start()
+
+    async def assign(
+        self, assignments: Sequence[PartitionAssignment], removals: Sequence[PartitionRemoval]
+    ) -> list[AssignmentResult]:
+        """See the port."""
+        self._life.check()
+        return await self._shell.assign(assignments, removals)
+
+    async def stop(self) -> None:
+        """See the port; the actor stays until it is killed."""
+        self._life.check()
+        await self._shell.stop()
+
+    async def wait_dead(self) -> None:
+        """See the port."""
+        await self._life.wait_dead()
+
+    def kill(self) -> None:
+        """See the port."""
+        self._life.kill()
+
+
+class LocalActors:
+    """Every living actor but the controller; they outlive it, as Ray's detached actors do."""
+
+    def __init__(self) -> None:
+        self._living: dict[str, LocalBroker | LocalPartitionActor] = {}
+
+    def add(self, port: LocalBroker | LocalPartitionActor) -> None:
+        """Register an actor under its name."""
+        self._living[port.name] = port
+
+    def forget(self, name: str) -> None:
+        """The actor of that name is dead."""
+        self._living.pop(name, None)
+
+    def find(self, name: str) -> LocalBroker | LocalPartitionActor | None:
+        """The living actor of that name."""
+        return self._living.get(name)
+
+    def partition_actors(self) -> dict[int, LocalPartitionActor]:
+        """The living partition actors by slot."""
+        return {
+            port.slot: port
+            for port in self._living.values()
+            if isinstance(port, LocalPartitionActor)
+        }
+
+    def brokers(self) -> list[LocalBroker]:
+        """The living brokers."""
+        return [port for port in self._living.values() if isinstance(port, LocalBroker)]
+
+
+class LocalSpawner:
+    """``ActorSpawner`` that makes actors of this process on its only node."""
+
+    def __init__(self, actors: LocalActors, controller: ControllerPort) -> None:
+        self._actors = actors
+        self._controller = controller
+
+    def nodes(self) -> list[NodeInfo]:
+        """This machine."""
+        return [NodeInfo("local", "127.0.0.1", "", os.cpu_count() or 1)]
+
+    async def spawn_broker(self, spec: BrokerSpec) -> LocalBroker:
+        """Make a broker; it is started by the caller."""
+        port = LocalBroker(make_broker(spec, self._controller), self._actors)
+        self._actors.add(port)
+        return port
+
+    async def spawn_partition_actor(self, spec: PartitionActorSpec) -> LocalPartitionActor:
+        """Make a partition actor; it is started by the caller."""
+        port = LocalPartitionActor(make_partition_actor(spec), self._actors)
+        self._actors.add(port)
+        return port
+
+    async def find_broker(self, name: str) -> LocalBroker | None:
+        """The living broker of that name."""
+        port = self._actors.find(name)
+        return port if isinstance(port, LocalBroker) else None
+
+    async def find_partition_actor(self, name: str) -> LocalPartitionActor | None:
+        """The living partition actor of that name."""
+        port = self._actors.find(name)
+        return port if isinstance(port, LocalPartitionActor) else None

@@ -1,0 +1,177 @@
+"""A whole cluster in one process, without Ray: the real shells, listeners, files and protocol.
+
+``with LocalCluster(tmp_path) as cluster: Producer(cluster.bootstrap)``. Actors can be killed: they
+let go of their sockets and locks at once and close nothing, and the controller makes new ones, as
+it does after a SIGKILL under Ray.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from raykafka.actors.controller import ControllerActor
+from raykafka.actors.endpoint_file import endpoint_file, write_endpoint_file
+from raykafka.actors.ports import ControllerSpec
+from raykafka.assembly import make_controller
+from raykafka.client.file_bootstrap import FileBootstrap
+from raykafka.errors import IllegalStateError
+from raykafka.testing.local_actors import (
+    LocalActors,
+    LocalBroker,
+    LocalPartitionActor,
+    LocalSpawner,
+)
+from raykafka.testing.loop_thread import LoopThread
+
+TIMEOUT_S = 30.0
+"""How long the cluster may take to start or to stop."""
+
+
+class LocalCluster:
+    """One broker with its partition actors and a controller, on a loop in a thread of its own."""
+
+    def __init__(
+        self,
+        data_dir: str | os.PathLike[str],
+        *,
+        configs: Mapping[str, str] | None = None,
+        name: str = "local",
+        partition_actors: int = 2,
+    ) -> None:
+        """``configs`` are broker settings. Nothing runs before ``start`` or the ``with`` block."""
+        self.data_dir = os.path.abspath(os.fspath(data_dir))
+        self.bootstrap = FileBootstrap(endpoint_file(self.data_dir))
+        """Finds the controller, also after it was killed; picklable."""
+        self._spec = ControllerSpec(
+            name=f"{name}/controller",
+            cluster_name=name,
+            data_dir=self.data_dir,
+            host="127.0.0.1",
+            configs={"partition.actors": str(partition_actors), **(configs or {})},
+        )
+        self._thread: LoopThread | None = None
+        self._actors = LocalActors()
+        self._controller: ControllerActor | None = None
+
+    def __enter__(self) -> LocalCluster:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start the cluster; returns when the controller answers."""
+        os.makedirs(self.data_dir, exist_ok=True)
+        self._thread = LoopThread(self._spec.cluster_name)
+        try:
+            self._run(self._start_controller())
+        except BaseException:
+            self._thread.close()
+            self._thread = None
+            raise
+
+    def stop(self) -> None:
+        """Stop the cluster cleanly; nothing happens when it does not run."""
+        if self._thread is None:
+            return
+        try:
+            self._run(self._stop())
+        finally:
+            self._thread.close()
+            self._thread = None
+
+    def restart(self) -> None:
+        """Stop cleanly and start on the same directory."""
+        self.stop()
+        self.start()
+
+    def kill_partition_actor(self, slot: int) -> None:
+        """Kill the actor of a slot; the controller makes a new one. Returns at once after death.
+
+        Raises ``IllegalStateError`` when no actor lives in that slot.
+        """
+        self._run(self._kill_partition_actor(slot))
+
+    def kill_broker(self) -> None:
+        """Kill the broker; the controller makes a new one."""
+        self._run(self._kill_brokers())
+
+    def kill_controller(self) -> None:
+        """Kill the controller and start it again, as Ray does; the other actors live on."""
+        self._run(self._kill_controller())
+
+    def kill_all(self) -> None:
+        """Kill every actor at once and start the controller again."""
+        self._run(self._kill_all())
+
+    def crash(self) -> None:
+        """Kill everything and leave it dead, as a power switch does; ``start`` begins again."""
+        if self._thread is not None:
+            self._run(self._crash())
+            self._thread.close()
+            self._thread = None
+
+    def partition_actor_slots(self) -> list[int]:
+        """Slots in which an actor lives now."""
+        return sorted(self._actors.partition_actors())
+
+    # --- on the loop ------------------------------------------------------------------------------
+
+    def _run(self, coroutine: Any) -> Any:
+        if self._thread is None:
+            coroutine.close()
+            raise IllegalStateError("the cluster does not run; call start")
+        return self._thread.run(coroutine, timeout_s=TIMEOUT_S)
+
+    async def _start_controller(self) -> None:
+        actors = self._actors
+        self._controller = make_controller(self._spec, lambda port: LocalSpawner(actors, port))
+        access = await self._controller.start()
+        write_endpoint_file(self.data_dir, access)
+
+    async def _stop(self) -> None:
+        if self._controller is not None:
+            await self._controller.stop()
+        await self._kill_others()
+
+    async def _kill_partition_actor(self, slot: int) -> None:
+        port = self._actors.partition_actors().get(slot)
+        if port is None:
+            raise IllegalStateError(f"no partition actor lives in slot {slot}")
+        port.kill()
+        await port.wait_dead()
+
+    async def _kill_brokers(self) -> None:
+        for broker in self._actors.brokers():
+            broker.kill()
+            await broker.wait_dead()
+
+    async def _kill_controller(self) -> None:
+        await self._crash_controller()
+        await self._start_controller()
+
+    async def _kill_all(self) -> None:
+        await self._crash()
+        await self._start_controller()
+
+    async def _crash(self) -> None:
+        await self._crash_controller()
+        await self._kill_others()
+
+    async def _crash_controller(self) -> None:
+        controller, self._controller = self._controller, None
+        if controller is not None:
+            await controller.crash()
+
+    async def _kill_others(self) -> None:
+        ports: list[LocalBroker | LocalPartitionActor] = [
+            *self._actors.partition_actors().values(),
+            *self._actors.brokers(),
+        ]
+        for port in ports:
+            port.kill()
+        await asyncio.gather(*(port.wait_dead() for port in ports))
