@@ -98,7 +98,7 @@ def chunks(source: Input, options: InputOptions) -> Iterator[pa.Table]:
         raise InvalidRecordError(f"{source.name}: {error}") from error
 
 
-# --- lines and JSON lines ---------------------------------------------------------------------------
+# --- lines and JSON lines -------------------------------------------------------------------------
 
 
 def _from_lines(source: Input, options: InputOptions) -> Iterator[pa.Table]:
@@ -211,7 +211,7 @@ def _json_columns(
         raise InvalidRecordError(f"{name}, lines {first} to {last}: {error}") from error
 
 
-# --- CSV and Parquet ----------------------------------------------------------------------------------
+# --- CSV and Parquet ------------------------------------------------------------------------------
 
 
 def _columns(source: Input, options: InputOptions) -> Iterator[pa.Table]:
