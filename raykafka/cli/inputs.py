@@ -32,6 +32,7 @@ _BY_SUFFIX = {
 }
 _READ_BYTES = 1 << 20
 _CHUNK_ROWS = 10_000
+_LONGEST_LINE = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,10 @@ def _from_lines(source: Input, options: InputOptions) -> Iterator[pa.Table]:
     rest = b""
     while data := source.read_available():
         *lines, rest = (rest + data).split(b"\n")
+        if len(rest) > _LONGEST_LINE:
+            raise InvalidRecordError(
+                f"{source.name}, line {first + len(lines)} is longer than {_LONGEST_LINE} bytes"
+            )
         for start in range(0, len(lines), _CHUNK_ROWS):
             part = lines[start : start + _CHUNK_ROWS]
             yield from _parse_lines(part, first, source.name, options)
