@@ -1,0 +1,216 @@
+"""From a chunk of records to one Arrow batch per partition."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from raykafka.client.delivery import Delivery
+from raykafka.client.groups import Chunk, TableGroup
+from raykafka.client.metadata import TopicMetadata
+from raykafka.client.partitioner import StickyPartition, partitions_for_keys, render_keys
+from raykafka.errors import InvalidRecordError, RaykafkaError, UnknownTopicOrPartitionError
+from raykafka.log.schema import HEADERS_TYPE
+
+Int64Array = npt.NDArray[np.int64]
+
+_TIMESTAMP_TYPE = pa.timestamp("ms")
+_SHARED_NULLS = 65_536
+_null_columns: dict[pa.DataType, pa.Array] = {}
+
+
+def null_column(kind: pa.DataType, rows: int) -> pa.Array:
+    """A column of nulls, cut from one that is made once."""
+    if rows > _SHARED_NULLS:
+        return pa.nulls(rows, kind)
+    shared = _null_columns.get(kind)
+    if shared is None:
+        shared = _null_columns[kind] = pa.nulls(_SHARED_NULLS, kind)
+    return shared.slice(0, rows)
+
+
+def timestamp_column(timestamps: Int64Array) -> pa.Array:
+    """Milliseconds since the epoch as a ``__timestamp`` column."""
+    return pa.array(timestamps).view(_TIMESTAMP_TYPE)
+
+
+def cut_chunk(
+    chunk: Chunk, topic: TopicMetadata, sticky: StickyPartition, available: Sequence[int]
+) -> None:
+    """Make deliveries of a chunk and tell it which record is where.
+
+    Records that do not fit the topic fail by themselves. ``available`` are the partitions that
+    have a leader now: records without a key go to one of them.
+    """
+    errors: dict[int, RaykafkaError] = {}
+    values = _value_columns(chunk, topic, errors)
+    kept = None
+    if errors:
+        good = [index for index in range(len(chunk.values)) if index not in errors]
+        kept = np.array(good, np.int64)
+        values = [column.take(pa.array(kept)) for column in values]
+    keys = _pick(chunk.keys, kept)
+    headers = _pick(chunk.headers, kept)
+    timestamps = chunk.timestamps()
+    rows = len(chunk.values) - len(errors)
+    arrays = [
+        timestamp_column(timestamps if kept is None else timestamps[kept]),
+        null_column(pa.binary(), rows) if keys is None else pa.array(keys, pa.binary()),
+        null_column(HEADERS_TYPE, rows) if headers is None else pa.array(headers, HEADERS_TYPE),
+        *values,
+    ]
+    schema = topic.storage_schemas[chunk.schema_id]
+    batch = pa.RecordBatch.from_arrays(arrays, schema=schema)
+    key_column = arrays[1] if keys is not None else None
+    if topic.key_column:
+        key_column = render_keys(batch.column(topic.key_column))
+    wished = _pick(chunk.partitions, kept)
+    places = _partitions(wished, key_column, rows, topic, sticky, available, chunk.size)
+    if rows and (places >= len(topic.partitions)).any():
+        _refuse_missing(chunk, batch, places, kept, errors, topic)
+        return
+    _place(chunk, batch, places, kept, errors)
+
+
+def cut_table(group: TableGroup, sticky: StickyPartition, available: Sequence[int]) -> None:
+    """Make deliveries of a table's parts; those of no particular partition get one now."""
+    deliveries = []
+    for partition, batch in group.parts:
+        chosen = partition if partition >= 0 else sticky.choose(available, batch.nbytes)
+        deliveries.append(Delivery(group, group.topic, chosen, batch, group.schema_id))
+    group.place(deliveries)
+
+
+def split_by_partition(
+    batch: pa.RecordBatch, places: Int64Array
+) -> tuple[list[tuple[int, pa.RecordBatch]], Int64Array | None]:
+    """One slice per partition, rows in their order; and the permutation that was applied."""
+    if (places == places[0]).all():
+        return [(int(places[0]), batch)], None
+    order = np.argsort(places, kind="stable")
+    taken = batch.take(pa.array(order))
+    in_order = places[order]
+    bounds = [0, *(np.flatnonzero(np.diff(in_order)) + 1).tolist(), len(places)]
+    parts = [
+        (int(in_order[start]), taken.slice(start, end - start))
+        for start, end in pairwise(bounds)
+    ]
+    return parts, order
+
+
+def _place(
+    chunk: Chunk,
+    batch: pa.RecordBatch,
+    places: Int64Array,
+    kept: Int64Array | None,
+    errors: Mapping[int, RaykafkaError],
+) -> None:
+    total = len(chunk.values)
+    if not len(places):
+        chunk.place((), np.full(total, -1).tolist(), None, errors)
+        return
+    parts, order = split_by_partition(batch, places)
+    deliveries = [
+        Delivery(chunk, chunk.topic, partition, part, chunk.schema_id) for partition, part in parts
+    ]
+    if order is None and kept is None:
+        chunk.place(deliveries, None, None, errors)
+        return
+    sizes = [part.num_rows for _, part in parts]
+    batch_of = np.full(total, -1, np.int64)
+    position_of = np.zeros(total, np.int64)
+    rows = np.arange(len(places)) if order is None else order
+    rows = rows if kept is None else kept[rows]
+    batch_of[rows] = np.repeat(np.arange(len(parts)), sizes)
+    position_of[rows] = np.concatenate([np.arange(size) for size in sizes])
+    chunk.place(deliveries, batch_of.tolist(), position_of.tolist(), errors)
+
+
+def _refuse_missing(
+    chunk: Chunk,
+    batch: pa.RecordBatch,
+    places: Int64Array,
+    kept: Int64Array | None,
+    errors: dict[int, RaykafkaError],
+    topic: TopicMetadata,
+) -> None:
+    """The topic was created anew with fewer partitions since ``send`` looked."""
+    rows = np.arange(len(places)) if kept is None else kept
+    missing = places >= len(topic.partitions)
+    for row, partition in zip(rows[missing].tolist(), places[missing].tolist(), strict=True):
+        errors[row] = UnknownTopicOrPartitionError(
+            f"topic {topic.name!r} now has {len(topic.partitions)} partitions, not {partition + 1}"
+        )
+    there = ~missing
+    _place(chunk, batch.filter(pa.array(there)), places[there], rows[there], errors)
+
+
+def _pick(column: list[Any] | None, kept: Int64Array | None) -> list[Any] | None:
+    if column is None or kept is None:
+        return column
+    return [column[index] for index in kept.tolist()]
+
+
+def _partitions(
+    wished: list[int] | None,
+    keys: pa.Array | None,
+    rows: int,
+    topic: TopicMetadata,
+    sticky: StickyPartition,
+    available: Sequence[int],
+    size_bytes: int,
+) -> Int64Array:
+    if wished is None:
+        places = np.full(rows, -1, np.int64)
+    else:
+        places = np.array(wished, np.int64)
+    if keys is not None:
+        free = places < 0
+        places[free] = partitions_for_keys(keys, len(topic.partitions))[free]
+    free = places < 0
+    count = int(np.count_nonzero(free))
+    if count:
+        places[free] = sticky.choose(available, size_bytes * count // rows)
+    return places
+
+
+def _value_columns(
+    chunk: Chunk, topic: TopicMetadata, errors: dict[int, RaykafkaError]
+) -> list[pa.Array]:
+    if not topic.typed:
+        return [pa.array(chunk.values, pa.binary())]
+    schema = topic.schemas[chunk.schema_id]
+    columns = []
+    for field, values in zip(schema, zip(*chunk.values, strict=True), strict=True):
+        try:
+            column = pa.array(values, field.type)
+        except (pa.ArrowException, TypeError, ValueError, OverflowError):
+            column = _salvage(field, values, errors)
+        if not field.nullable and column.null_count:
+            for index, value in enumerate(values):
+                if value is None:
+                    errors[index] = InvalidRecordError(
+                        f"column {field.name!r} ({field.type}) does not accept nulls"
+                    )
+        columns.append(column)
+    return columns
+
+
+def _salvage(field: pa.Field, values: Sequence[Any], errors: dict[int, RaykafkaError]) -> pa.Array:
+    """The column with null in place of the values it cannot hold, which go to ``errors``."""
+    fitting: list[Any] = list(values)
+    for index, value in enumerate(values):
+        try:
+            pa.array([value], field.type)
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+            errors[index] = InvalidRecordError(
+                f"column {field.name!r} has type {field.type}, which does not hold {value!r:.80} "
+                f"of type {type(value).__name__}: {error}"
+            )
+            fitting[index] = None
+    return pa.array(fitting, field.type)
