@@ -23,9 +23,16 @@ CASES: dict[str, Callable[[int], list[Row]]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("cases", nargs="*", metavar="case", help=f"any of {', '.join(CASES)}, endurance; default: all but endurance")
+    parser.add_argument(
+        "cases",
+        nargs="*",
+        metavar="case",
+        help=f"any of {', '.join(CASES)}, endurance; default: all but endurance",
+    )
     parser.add_argument("--runs", type=int, default=5, help="interleaved runs per case (default 5)")
-    parser.add_argument("--minutes", type=float, default=10, help="length of the endurance case (default 10)")
+    parser.add_argument(
+        "--minutes", type=float, default=10, help="length of the endurance case (default 10)"
+    )
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     options = parser.parse_args()
     unknown = set(options.cases) - set(CASES) - {"endurance"}
@@ -34,7 +41,9 @@ def main() -> None:
     print("  ".join(f"{key}={value}" for key, value in environment().items()))
     rows: list[Row] = []
     for name in options.cases or CASES:
-        found = scale.endurance(options.minutes) if name == "endurance" else CASES[name](options.runs)
+        found = (
+            scale.endurance(options.minutes) if name == "endurance" else CASES[name](options.runs)
+        )
         print_rows(found)
         rows += found
     if options.json:

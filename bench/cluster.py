@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import raykafka
 from raykafka.client.admin import NewTopic
+
+import raykafka
 from raykafka.runtime import Cluster
 
 _names = itertools.count()
@@ -21,7 +22,9 @@ _names = itertools.count()
 def bench_cluster(**configs: str) -> Iterator[Cluster]:
     """Start a cluster on an empty directory; everything is removed afterwards."""
     folder = tempfile.mkdtemp(prefix="raykafka-bench-")
-    cluster = raykafka.start(f"bench-{os.getpid()}-{next(_names)}", data_dir=folder, configs=configs)
+    cluster = raykafka.start(
+        f"bench-{os.getpid()}-{next(_names)}", data_dir=folder, configs=configs
+    )
     try:
         yield cluster
     finally:

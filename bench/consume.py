@@ -43,13 +43,25 @@ def poll(runs: int, count: int = 1_000_000) -> list[Row]:
                 by_record.append(count / _poll_all(cluster, partition, count, mapped, tables=False))
                 by_table.append(count / _poll_all(cluster, partition, count, mapped, tables=True))
             rate = percentile(by_record[1:], 0.5)
-            rows.append(Row(f"poll() record by record, {way}", "records/s", rate, None, ">= 1,000,000", rate >= 1e6, by_record[1:]))
+            rows.append(
+                Row(
+                    f"poll() record by record, {way}",
+                    "records/s",
+                    rate,
+                    None,
+                    ">= 1,000,000",
+                    rate >= 1e6,
+                    by_record[1:],
+                )
+            )
             rate = percentile(by_table[1:], 0.5)
             rows.append(Row(f"poll_table(), {way}", "records/s", rate, None, spread=by_table[1:]))
     return rows
 
 
-def _poll_all(cluster: Cluster, partition: TopicPartition, count: int, mapped: bool, *, tables: bool) -> float:
+def _poll_all(
+    cluster: Cluster, partition: TopicPartition, count: int, mapped: bool, *, tables: bool
+) -> float:
     settings = {"auto_offset_reset": "earliest", "mapped_reads": mapped, "max_poll_records": BATCH}
     with cluster.consumer(**settings) as consumer:
         consumer.assign([partition])
@@ -101,7 +113,9 @@ def end_to_end(runs: int, count: int = 2000) -> list[Row]:
     with bench_cluster() as cluster, floor_server() as port, cluster.producer() as producer:
         topic = new_topic(cluster)
         ours_pipe, theirs_end = context.Pipe()
-        reader = context.Process(target=_receiver, args=(cluster.bootstrap, topic, theirs_end), daemon=True)
+        reader = context.Process(
+            target=_receiver, args=(cluster.bootstrap, topic, theirs_end), daemon=True
+        )
         reader.start()
         floor_pipe, floor_end = context.Pipe()
         floor_reader = context.Process(target=_floor_receiver, args=(port, floor_end), daemon=True)
@@ -135,7 +149,17 @@ def end_to_end(runs: int, count: int = 2000) -> list[Row]:
         a, b = median_of(left, share), median_of(right, share)
         bound = "<= 4 x floor" if label == "p50" else ""
         met = a <= 4 * b if label == "p50" else None
-        rows.append(Row(f"end to end, one record, {label}", "us", a, b, bound, met, [percentile(r, share) for r in left]))
+        rows.append(
+            Row(
+                f"end to end, one record, {label}",
+                "us",
+                a,
+                b,
+                bound,
+                met,
+                [percentile(r, share) for r in left],
+            )
+        )
     return rows
 
 
@@ -166,7 +190,17 @@ def mapped(runs: int, records: int = 3_000_000) -> list[Row]:
         ours(), theirs()
         left, right = interleaved(ours, theirs, runs)
     a, b = median_of(left, 0.5), median_of(right, 0.5)
-    return [Row("sealed segments by mapping", "records/s", a, b, ">= 0.5 x open_file", a >= 0.5 * b, [r[0] for r in left])]
+    return [
+        Row(
+            "sealed segments by mapping",
+            "records/s",
+            a,
+            b,
+            ">= 0.5 x open_file",
+            a >= 0.5 * b,
+            [r[0] for r in left],
+        )
+    ]
 
 
 def _open_file_rows(path: str) -> int:

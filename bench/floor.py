@@ -1,5 +1,5 @@
-"""The floor: a bare uvloop server that receives a length-prefixed frame, checks its CRC, appends it
-to a file and acknowledges it; subscribers get every frame pushed. No protocol, no fencing, no index.
+"""The floor: a bare uvloop server that receives a length-prefixed frame, checks its CRC, appends
+it to a file and acknowledges it; subscribers get every frame pushed. No protocol, no fencing, no index.
 
 What raykafka adds on top of this is the price of being a log. Frame: uint32 size, uint8 kind
 (0 append, 1 subscribe), uint32 CRC-32C, body. Acknowledgement: uint64 count.
@@ -93,7 +93,7 @@ def _serve(directory: str, ready: multiprocessing.connection.Connection) -> None
 
 @contextmanager
 def floor_server(directory: str | None = None) -> Iterator[int]:
-    """Run the floor in a process of its own; yields its port. The log file goes to ``directory``."""
+    """Run the floor in a process of its own; yields its port. Its log goes to ``directory``."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     with tempfile.TemporaryDirectory(dir=directory) as folder:

@@ -99,7 +99,11 @@ def print_rows(rows: Sequence[Row]) -> None:
             row.name,
             row.unit,
             f"{row.ours:,.4g}" if row.ours < 1000 else f"{row.ours:,.0f}",
-            "-" if row.theirs is None else f"{row.theirs:,.4g}" if row.theirs < 1000 else f"{row.theirs:,.0f}",
+            "-"
+            if row.theirs is None
+            else f"{row.theirs:,.4g}"
+            if row.theirs < 1000
+            else f"{row.theirs:,.0f}",
             "-" if row.ratio is None else f"{row.ratio:.2f}",
             row.target,
             "-" if row.met is None else "yes" if row.met else "NO",
@@ -113,5 +117,8 @@ def print_rows(rows: Sequence[Row]) -> None:
 def write_json(rows: Sequence[Row], path: Path) -> None:
     """Write the rows with their environment."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    body = {"environment": environment(), "rows": [{**asdict(row), "ratio": row.ratio} for row in rows]}
+    body = {
+        "environment": environment(),
+        "rows": [{**asdict(row), "ratio": row.ratio} for row in rows],
+    }
     path.write_text(json.dumps(body, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""Producing: one record with its acknowledgement, tables of 10,000 records, ``send()`` one by one."""
+"""Producing: one record with its ack, tables of 10,000 records, ``send()`` one by one."""
 
 from __future__ import annotations
 
@@ -40,7 +40,17 @@ def one_record(runs: int) -> list[Row]:
     for label, share, bound in (("p50", 0.5, 4.0), ("p99", 0.99, 6.0)):
         a, b = median_of(left, share), median_of(right, share)
         spread = [percentile(run, share) for run in left]
-        rows.append(Row(f"one record, acked, {label}", "us", a, b, f"<= {bound:g} x floor", a <= bound * b, spread))
+        rows.append(
+            Row(
+                f"one record, acked, {label}",
+                "us",
+                a,
+                b,
+                f"<= {bound:g} x floor",
+                a <= bound * b,
+                spread,
+            )
+        )
     return rows
 
 
@@ -86,7 +96,10 @@ def send_loop(runs: int, count: int = 1_000_000) -> list[Row]:
     rows = []
     keys = [b"key-%d" % (i % 1000) for i in range(count)]
     with bench_cluster() as cluster, cluster.producer() as producer:
-        for label, keyed in (("send() one by one, no key", False), ("send() one by one, keyed", True)):
+        for label, keyed in (
+            ("send() one by one, no key", False),
+            ("send() one by one, keyed", True),
+        ):
             rates = []
             for _ in range(runs + 1):
                 topic = new_topic(cluster, partitions=4 if keyed else 1)
@@ -103,5 +116,15 @@ def send_loop(runs: int, count: int = 1_000_000) -> list[Row]:
                 rates.append(count / (time.perf_counter() - start))
             rate = percentile(rates[1:], 0.5)
             target = "" if keyed else ">= 600,000"
-            rows.append(Row(label, "records/s", rate, None, target, None if keyed else rate >= 6e5, rates[1:]))
+            rows.append(
+                Row(
+                    label,
+                    "records/s",
+                    rate,
+                    None,
+                    target,
+                    None if keyed else rate >= 6e5,
+                    rates[1:],
+                )
+            )
     return rows

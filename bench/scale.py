@@ -7,10 +7,11 @@ import resource
 import statistics
 import time
 
+from raykafka.client.admin import NewTopic
+
 from bench.cluster import actor_pids, bench_cluster, new_topic, resident_bytes
 from bench.consume import RECORD
 from bench.measure import Row, microseconds, percentile
-from raykafka.client.admin import NewTopic
 from raykafka.model import Endpoint
 from raykafka.network.client import Connection
 from raykafka.protocol.messages import ApiKey, FetchPartition, FetchRequest
@@ -41,7 +42,14 @@ def idle_connections(runs: int) -> list[Row]:
             connection.close()
     each = (memory_after - memory_before) / IDLE / 1000
     return [
-        Row("one record p50 beside 1,000 parked fetches", "us", after, before, "<= 1.3 x without", after <= 1.3 * before),
+        Row(
+            "one record p50 beside 1,000 parked fetches",
+            "us",
+            after,
+            before,
+            "<= 1.3 x without",
+            after <= 1.3 * before,
+        ),
         Row("memory of one idle connection", "KB", each, None, "< 50", each < 50),
     ]
 
@@ -63,7 +71,7 @@ def _park(cluster: Cluster, topic: str, count: int) -> list[Connection]:
 
 
 def partitions(runs: int, count: int = 1000) -> list[Row]:
-    """From ``create_topics`` to a record acknowledged on every one of 1,000 partitions; re-opening."""
+    """From ``create_topics`` to an acked record on every one of 1,000 partitions; re-opening."""
     writable, reopened, memory = [], [], []
     for _ in range(min(runs, 3)):
         with bench_cluster() as cluster:
@@ -92,7 +100,8 @@ def _reopen(cluster: Cluster, count: int) -> float:
     start = time.perf_counter()
     with again.admin() as admin:
         ends = admin.list_offsets({("many", p): "latest" for p in range(count)})
-    assert len(ends) == count and all(found.offset == 1 for found in ends.values())
+    assert len(ends) == count
+    assert all(found.offset == 1 for found in ends.values())
     return time.perf_counter() - start
 
 
@@ -102,7 +111,9 @@ def endurance(minutes: float) -> list[Row]:
 
     table = pa.table({"value": pa.array([RECORD] * 10_000, pa.binary())})
     with bench_cluster() as cluster, cluster.producer() as producer:
-        topic = new_topic(cluster, partitions=2, segment_bytes=str(64 << 20), retention_bytes=str(128 << 20))
+        topic = new_topic(
+            cluster, partitions=2, segment_bytes=str(64 << 20), retention_bytes=str(128 << 20)
+        )
         pids = actor_pids(cluster, "partition")
         samples: list[int] = []
         deadline = time.monotonic() + minutes * 60
@@ -120,7 +131,11 @@ def endurance(minutes: float) -> list[Row]:
     return [
         Row(
             f"memory of the partition actors over {minutes:g} minutes: last third / middle third",
-            "MB", late / 1e6, early / 1e6, "<= 1.1", late <= 1.1 * early,
+            "MB",
+            late / 1e6,
+            early / 1e6,
+            "<= 1.1",
+            late <= 1.1 * early,
         )
     ]
 

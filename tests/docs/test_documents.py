@@ -25,7 +25,7 @@ RUN_ELSEWHERE = {
     "make test": "it is the command that runs this test",
     "make check": "the continuous integration script runs it",
     "make docs": "tests/unit/test_generated_docs.py compares its output",
-    "ray up cluster.yaml": "needs machines; tests/docs/test_examples.py checks the file with Ray's own schema",
+    "ray up cluster.yaml": "needs machines; tests/docs/test_examples.py checks the file",
 }
 
 
@@ -59,13 +59,20 @@ def run_console(body: str, cwd: Path, environment: dict[str, str]) -> None:
         if command in RUN_ELSEWHERE or command.startswith(("python -m bench", "make bench")):
             continue
         done = subprocess.run(
-            ["bash", "-c", command], cwd=cwd, env=environment, capture_output=True, text=True, timeout=120
+            ["bash", "-c", command],
+            cwd=cwd,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
         )
         output = done.stdout + done.stderr
         assert done.returncode == 0, f"$ {command}\nexited {done.returncode}\n{output}"
         for line in expected:
             pattern = ".*".join(re.escape(part) for part in re.split(r"\s*\.\.\.\s*", line))
-            assert re.search(pattern, output), f"$ {command}\nshould print {line!r}, printed\n{output}"
+            assert re.search(pattern, output), (
+                f"$ {command}\nshould print {line!r}, printed\n{output}"
+            )
 
 
 @pytest.mark.slow
