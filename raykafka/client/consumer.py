@@ -258,15 +258,18 @@ class Consumer:
                 if records <= 0 or size <= 0 or not self._reader.refill():
                     return taken
 
-    def __iter__(self) -> Consumer:
-        return self
-
-    def __next__(self) -> ConsumerRecord:
-        """The next record; positions follow record by record.
+    def __iter__(self) -> Iterator[ConsumerRecord]:
+        """Record after record; positions follow one by one.
 
         Ends after ``consumer_timeout_ms`` without a record (by default never), or on ``wakeup``;
         iterating again goes on. Raises what ``poll`` raises.
         """
+        while (record := next(self, None)) is not None:
+            yield record
+            yield from self._reader.rest()
+
+    def __next__(self) -> ConsumerRecord:
+        """The next record; see ``__iter__``."""
         timeout_ms = self._config.consumer_timeout_ms
         # Once per record, so without the context manager of the other methods.
         self._acquire()

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from raykafka.client.bootstrap import Bootstrap
 from raykafka.client.fetcher import Fetcher
 from raykafka.client.leader_connections import LeaderConnections
+from raykafka.client.leader_watch import LeaderWatch
 from raykafka.client.metadata import ClusterMetadata
 from raykafka.client.offset_lookup import OffsetLookup
 from raykafka.client.positions import Positions
@@ -59,7 +60,8 @@ def assemble(bootstrap: Bootstrap, config: ConsumerConfig, clock: Clock) -> Cons
     )
     retries = Retries(clock, config.retry_backoff_ms)
     positions = Positions(config.auto_offset_reset, subscription, topics, lookup, retries)
-    fetcher = Fetcher(config, topics, subscription, connections, positions, retries)
+    watch = LeaderWatch(config, topics, subscription, connections, retries, clock)
+    fetcher = Fetcher(config, topics, subscription, connections, positions, retries, watch, clock)
     reader = RecordReader(subscription, fetcher, connections, clock)
     connections.on_lost = fetcher.on_lost
     metadata.on_update(reader.on_metadata)

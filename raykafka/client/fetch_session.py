@@ -18,7 +18,9 @@ class FetchSession:
         "credit",
         "endpoint",
         "expected",
+        "heard_ms",
         "mapped",
+        "probed_ms",
         "push",
     )
 
@@ -31,6 +33,7 @@ class FetchSession:
         mapped: bool,
         credit: int,
         columns: list[str] | None,
+        now_ms: int,
     ) -> None:
         self.endpoint = endpoint
         self.expected = dict(fetches)
@@ -43,6 +46,10 @@ class FetchSession:
         """Bytes consumed that the leader does not know of."""
         self.columns = columns
         self.correlation_id = -1
+        self.heard_ms = now_ms
+        """Monotonic time at which the leader last sent something."""
+        self.probed_ms: int | None = None
+        """When it was asked whether it is still there, if it has not answered yet."""
         self._by_id = {
             (planned.topic_id, partition.partition): partition
             for partition, planned in fetches.items()
@@ -52,6 +59,11 @@ class FetchSession:
         """The partition of a frame; None for one that has left the session."""
         found = self._by_id.get((topic_id, partition))
         return found if found in self.expected else None
+
+    def heard(self, now_ms: int) -> None:
+        """The leader has sent something."""
+        self.heard_ms = now_ms
+        self.probed_ms = None
 
     def request(
         self,

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from raykafka.client.fetch_plan import PlannedFetch, plan_fetches
 from raykafka.client.fetch_queue import FetchedBatch, FetchedFrame, FetchQueue
 from raykafka.client.fetch_session import FetchSession
+from raykafka.client.frame_cutting import CutFrame, FrameCutter, payload_size
 from raykafka.client.leader_connections import LeaderConnections
+from raykafka.client.leader_watch import LeaderWatch
 from raykafka.client.positions import Positions
 from raykafka.client.retries import Retries
 from raykafka.client.subscription import Subscription
 from raykafka.client.topic_view import TopicView
+from raykafka.clock import Clock
 from raykafka.config import ConsumerConfig
 from raykafka.errors import (
     CorruptMessageError,
@@ -23,7 +26,6 @@ from raykafka.errors import (
 )
 from raykafka.log.batch import read_header, verify
 from raykafka.model import Endpoint, PartitionId, TopicId, TopicPartition
-from raykafka.network.mapped import MappedReader, host_id
 from raykafka.protocol.messages import (
     ApiKey,
     FetchCreditRequest,
@@ -34,8 +36,6 @@ from raykafka.protocol.messages import (
 
 _SURFACED = (OffsetOutOfRangeError, CorruptMessageError, LogDamagedError)
 """Errors that belong to an offset: the reader has to hear of them, whether retriable or not."""
-_PLACE_BYTES = 16
-"""What names a mapped batch: position and size."""
 _MAPPED_CREDIT = 1 << 20
 """Credit where segments are mapped: 16 bytes name a batch, and only small batches are sent."""
 _CREDIT_SHARE = 4
@@ -73,6 +73,8 @@ class Fetcher:
         connections: LeaderConnections,
         positions: Positions,
         retries: Retries,
+        watch: LeaderWatch,
+        clock: Clock,
     ) -> None:
         self._config = config
         self._topics = topics
@@ -80,6 +82,8 @@ class Fetcher:
         self._connections = connections
         self._positions = positions
         self._retries = retries
+        self._watch = watch
+        self._clock = clock
         self.queue = FetchQueue(self._decode, self._release, self._fail)
         self.progress: dict[TopicPartition, PartitionProgress] = {}
         self.frames = 0
@@ -91,9 +95,7 @@ class Fetcher:
         self._held: dict[Endpoint, int] = {}
         """Bytes queued, by the leader whose credit they take."""
         self._failures: dict[TopicPartition, FetchFailure] = {}
-        self._unmappable: set[Endpoint] = set()
-        self._mapped = MappedReader() if config.mapped_reads else None
-        self._host_id = host_id() if config.mapped_reads else ""
+        self._cutter = FrameCutter(config.mapped_reads)
         self._push = config.fetch_min_bytes <= 1
         self._error: RaykafkaError | None = None
         self._stale = True
@@ -145,6 +147,7 @@ class Fetcher:
             session = self._sessions.get(endpoint)
             if session is None or session.expected != fetches:
                 self._open(endpoint, fetches)
+        self._watch.check(list(self._sessions.values()))
 
     def retry_in_ms(self, at_most_ms: int) -> int:
         """Milliseconds until ``maintain`` has something to do, as far as is known."""
@@ -168,8 +171,7 @@ class Fetcher:
 
     def close(self) -> None:
         """Let go of mapped files; connections belong to the consumer."""
-        if self._mapped is not None:
-            self._mapped.close()
+        self._cutter.close()
 
     def on_lost(self, endpoint: Endpoint) -> None:
         """A connection broke or could not be made."""
@@ -188,12 +190,10 @@ class Fetcher:
 
     def _open(self, endpoint: Endpoint, fetches: dict[TopicPartition, PlannedFetch]) -> None:
         self._close(endpoint)
-        mapped = self._mapped is not None and endpoint not in self._unmappable
-        credit = (
-            min(self._config.fetch_max_bytes, _MAPPED_CREDIT)
-            if mapped
-            else (self._config.fetch_max_bytes)
-        )
+        mapped = self._cutter.maps(endpoint)
+        credit = self._config.fetch_max_bytes
+        if mapped:
+            credit = min(credit, _MAPPED_CREDIT)
         credit -= self._held.get(endpoint, 0)
         if credit <= 0:
             return  # told again when something has been consumed
@@ -209,9 +209,10 @@ class Fetcher:
             mapped=mapped,
             credit=credit,
             columns=columns,
+            now_ms=self._clock.monotonic_ms(),
         )
         request = session.request(
-            host_id=self._host_id,
+            host_id=self._cutter.host_id,
             min_bytes=self._config.fetch_min_bytes,
             max_wait_ms=self._config.fetch_max_wait_ms,
             max_partition_bytes=self._config.max_partition_fetch_bytes,
@@ -265,6 +266,7 @@ class Fetcher:
     ) -> None:
         if self._sessions.get(session.endpoint) is not session:
             return  # a frame that was on its way when the fetch was replaced
+        session.heard(self._clock.monotonic_ms())
         if isinstance(answer, RaykafkaError):
             self._on_session_error(session, answer)
             return
@@ -272,7 +274,7 @@ class Fetcher:
         self._connections.healthy(session.endpoint)
         start = 0
         for fetched in answer.partitions:
-            size = _PLACE_BYTES * fetched.mapped_count if fetched.mapped else sum(fetched.sizes)
+            size = payload_size(fetched)
             self._on_partition(session, fetched, payload[start : start + size])
             start += size
         if not session.push or not answer.partitions:
@@ -305,67 +307,45 @@ class Fetcher:
             error = error_for(fetched.error_code, fetched.error_message)
             self._on_partition_error(session, partition, planned.offset, error)
             return
-        messages = self._messages(session, fetched, payload)
-        if not messages:
+        cut = self._cutter.cut(session.endpoint, fetched, payload)
+        if cut is None:
+            self._close(session.endpoint)
+            self._stale = True
             return
-        self._retries.settled(partition)
-        costs = fetched.sizes if fetched.mapped is None else [_PLACE_BYTES] * len(messages)
-        try:
-            next_offset = read_header(messages[-1]).next_offset
-        except RaykafkaError:
-            messages, next_offset = self._up_to_damage(session, partition, messages)
-            if not messages:
-                return
+        next_offset = planned.offset
+        if cut.messages:
+            next_offset = cut.next_offset
+            self._retries.settled(partition)
+            self._queue(session, partition, fetched, cut, sum(cut.costs))
+        if cut.error is not None:
+            self._on_partition_error(session, partition, next_offset, cut.error)
+
+    def _queue(
+        self,
+        session: FetchSession,
+        partition: TopicPartition,
+        fetched: FetchedPartition,
+        cut: CutFrame,
+        size: int,
+    ) -> None:
+        planned = session.expected[partition]
+        session.expected[partition] = planned._replace(offset=cut.next_offset)
         self.frames += 1
-        self.bytes += len(payload)
-        self._held[session.endpoint] = self._held.get(session.endpoint, 0) + len(payload)
-        if partition in session.expected:
-            session.expected[partition] = planned._replace(offset=next_offset)
+        self.bytes += size
+        self._held[session.endpoint] = self._held.get(session.endpoint, 0) + size
         self.queue.put(
             FetchedFrame(
                 partition,
                 fetched.topic_id,
                 planned.offset,
-                next_offset,
-                messages,
-                costs,
+                cut.next_offset,
+                cut.messages,
+                cut.costs,
                 fetched.mapped is not None,
                 session.columns is not None and fetched.mapped is None,
                 session.endpoint,
             )
         )
-
-    def _up_to_damage(
-        self, session: FetchSession, partition: TopicPartition, messages: Sequence[Any]
-    ) -> tuple[Sequence[Any], int]:
-        """The batches before the first one that is none, which ends the partition's fetch."""
-        offset = session.expected[partition].offset
-        for index, message in enumerate(messages):
-            try:
-                offset = read_header(message).next_offset
-            except RaykafkaError as error:
-                self._on_partition_error(session, partition, offset, error)
-                return messages[:index], offset
-        raise AssertionError("unreachable: the last batch has no header")
-
-    def _messages(
-        self, session: FetchSession, fetched: FetchedPartition, payload: memoryview
-    ) -> Sequence[Any]:
-        if fetched.mapped is not None and self._mapped is not None:
-            try:
-                return self._mapped.batches(fetched.mapped, payload)
-            except (OSError, RaykafkaError):
-                # Another mount namespace, permissions, a segment just deleted: ask for bytes.
-                self._unmappable.add(session.endpoint)
-                self._close(session.endpoint)
-                self._stale = True
-                return ()
-        messages = []
-        start = 0
-        for size in fetched.sizes:
-            messages.append(payload[start : start + size])
-            start += size
-        return messages
 
     def _on_partition_error(
         self, session: FetchSession, partition: TopicPartition, offset: int, error: RaykafkaError

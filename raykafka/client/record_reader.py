@@ -130,6 +130,15 @@ class RecordReader:
         self._last = record
         return record
 
+    def rest(self) -> Iterator[ConsumerRecord]:
+        """The records at hand after ``next_record``, until something else is called."""
+        batch = self._iterated
+        for record in self._iterator:
+            self._last = record
+            yield record
+            if self._iterated is not batch:
+                return
+
     def settle(self) -> None:
         """Make the position follow the last record that iteration has returned."""
         batch, last = self._iterated, self._last
