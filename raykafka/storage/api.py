@@ -18,6 +18,10 @@ class MissingFileError(KafkaStorageError, retriable=False, refresh_metadata=Fals
     """The store has no file at this path; if it was deleted by hand, restore it."""
 
 
+class FileTooShortError(MissingFileError):
+    """The file ends before the bytes that were asked for; it was cut from outside."""
+
+
 class SegmentStore(Protocol):
     """A flat space of files that grow at their end or are replaced as a whole.
 
@@ -36,7 +40,7 @@ class SegmentStore(Protocol):
         """Exactly ``length`` bytes from ``start``: a slice of a mapping where possible.
 
         A slice stays valid for as long as it is held, also when the file grows or is deleted.
-        Raises ``MissingFileError``, or ``KafkaStorageError`` when the file ends earlier.
+        Raises ``MissingFileError``, or ``FileTooShortError`` when the file ends earlier.
         """
 
     def size(self, path: str) -> int:
@@ -74,6 +78,8 @@ class LocalFile(NamedTuple):
     path: str
     device: int
     inode: int
+    version: int
+    """Time of the file's last change in nanoseconds."""
 
 
 @runtime_checkable
@@ -97,9 +103,9 @@ def missing(path: str) -> MissingFileError:
     return MissingFileError(f"{path} does not exist; if it was deleted by hand, restore it")
 
 
-def too_short(path: str, start: int, length: int, size: int) -> KafkaStorageError:
+def too_short(path: str, start: int, length: int, size: int) -> FileTooShortError:
     """The error for a read past the end."""
-    return KafkaStorageError(
+    return FileTooShortError(
         f"{path} ends at byte {size}, {length} bytes from {start} were asked for; it was cut from "
         "outside, so restart the partition: recovery says what is missing"
     )

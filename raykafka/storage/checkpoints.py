@@ -27,8 +27,11 @@ class Checkpoint(msgspec.Struct, frozen=True):
     log_start_offset: int = 0
     recovery_offset: int = 0
     """Everything below was durable and whole: missing from disk, it was lost, not torn."""
+    log_end_offset: int = 0
     active_base_offset: int = 0
     """Name of the segment that was appended to."""
+    active_created: bool = False
+    """Whether that segment had a file."""
 
 
 class ProducerSnapshot(msgspec.Struct, frozen=True):

@@ -172,7 +172,7 @@ class LocalStore:
         full = self._full(path)
         with self._translated(f"could not look at {full}"):
             status = os.stat(full)
-        return LocalFile(full, status.st_dev, status.st_ino)
+        return LocalFile(full, status.st_dev, status.st_ino, status.st_mtime_ns)
 
     def close(self) -> None:
         """Close every descriptor; the store may be used again afterwards."""
@@ -198,7 +198,7 @@ class LocalStore:
         return file
 
     def _create(self, full: str, flags: int) -> int:
-        """Open a file for writing; makes its directory, and room among the descriptors, if need be."""
+        """Open a file for writing; makes its directory and room for a descriptor if need be."""
         for _ in range(2):
             try:
                 return os.open(full, flags, 0o644)

@@ -148,7 +148,7 @@ class TestFlush:
                 while not stop.is_set():
                     for number in range(6):
                         store.flush(f"t-{number}/a")
-            except Exception as error:
+            except KafkaStorageError as error:
                 failures.append(error)
 
         thread = threading.Thread(target=flush)

@@ -1,0 +1,487 @@
+"""The log of one partition on one disk: append, read, roll, flush, retain, recover.
+
+One thread owns a log; ``flush`` alone may run in another one beside it. Appending takes one write
+to the active segment's file; all else about a log is derived from its files when it is opened.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from raykafka.errors import (
+    DiskFullError,
+    FencedLeaderEpochError,
+    InvalidRecordError,
+    KafkaStorageError,
+    OffsetOutOfRangeError,
+    UnknownSchemaVersionError,
+)
+from raykafka.log.batch_header import LOG_APPEND_TIME, BatchHeader, stamp
+from raykafka.log.retention import plan_retention
+from raykafka.log.schema import UNTYPED_SCHEMA
+from raykafka.log.segment import build_preamble, segment_name, should_roll
+from raykafka.model import OffsetAndTimestamp, PartitionId
+from raykafka.storage.api import MissingFileError, SegmentStore
+from raykafka.storage.checkpoints import (
+    CHECKPOINT_FILE,
+    Checkpoint,
+    ProducerSnapshot,
+    encode,
+    snapshot_name,
+)
+from raykafka.storage.log_reader import LogReader
+from raykafka.storage.log_segment import LogSegment
+from raykafka.storage.log_types import AppendResult as AppendResult
+from raykafka.storage.log_types import LogConfig as LogConfig
+from raykafka.storage.log_types import RecoveryReport as RecoveryReport
+from raykafka.storage.log_types import SegmentSlice as SegmentSlice
+from raykafka.storage.recovery import Recovered, recover, schema_of, seal
+
+MAX_SEGMENT_BATCHES = 1 << 17
+"""A segment of tiny batches is sealed before its index grows out of hand, as Kafka rolls when
+``segment.index.bytes`` is full."""
+_CHECKPOINT_INTERVAL_MS = 30_000
+_SNAPSHOTS_KEPT = 2
+
+
+class PartitionLog:
+    """An append-only log of record batches; see ``open``."""
+
+    def __init__(
+        self,
+        store: SegmentStore,
+        directory: str,
+        partition: PartitionId,
+        topic: str,
+        config: LogConfig,
+        schemas: Sequence[pa.Schema],
+        recovered: Recovered,
+        now_ms: int,
+    ) -> None:
+        """For ``open``."""
+        self._store = store
+        self._directory = directory
+        self._partition = partition
+        self._topic = topic
+        self._config = config
+        self._schemas = schemas
+        self._segments = recovered.segments
+        self._view = recovered.segments.view
+        self._producers = recovered.producers
+        self.epochs = recovered.epochs
+        """Which leader epoch wrote which part of the log."""
+        self.recovered = recovered.report
+        """What opening found."""
+        self.log_end_offset = self._view.log_end_offset
+        """Offset that the next record gets."""
+        self.flushed_offset = recovered.recovery_offset
+        """End of what survives a power cut."""
+        self._leader_epoch = self.epochs.latest_epoch
+        self._reader = LogReader(
+            store, self._segments, partition, f"{topic}-{partition.partition}", schemas
+        )
+        self._failure: KafkaStorageError | None = None
+        self._written = recovered.checkpoint
+        self._checkpoint_at_ms = now_ms + _CHECKPOINT_INTERVAL_MS
+        self._unflushed: list[LogSegment] = []
+        self._rolling = threading.Lock()  # the list above and the active segment, for ``flush``
+
+    @classmethod
+    def open(
+        cls,
+        store: SegmentStore,
+        directory: str,
+        partition: PartitionId,
+        topic: str,
+        config: LogConfig,
+        schemas: Sequence[pa.Schema],
+        *,
+        now_ms: int,
+        must_exist: bool = False,
+    ) -> PartitionLog:
+        """Open the log in ``directory``, a path inside the store, or begin a new one there.
+
+        ``schemas`` are the topic's storage schemas by schema id, or nothing for an untyped topic.
+        What recovery found is in ``recovered``. Raises ``LogDamagedError`` when ``must_exist`` and
+        there is nothing, or segments overlap; ``InconsistentTopicIdError`` when the directory
+        belongs to another partition; ``UnsupportedVersionError`` for a later format;
+        ``KafkaStorageError`` for what the disk does not do.
+        """
+        schemas = tuple(schemas) or (UNTYPED_SCHEMA,)
+        recovered = recover(store, directory, partition, topic, schemas, must_exist=must_exist)
+        log = cls(store, directory, partition, topic, config, schemas, recovered, now_ms)
+        log._producers.expire(now_ms, config.producer_id_expiration_ms)
+        if recovered.checkpoint is None:
+            log._write_checkpoint(durable=False)
+        return log
+
+    # --- state ------------------------------------------------------------------------------------
+
+    @property
+    def log_start_offset(self) -> int:
+        """First offset that can be read."""
+        return self._view.log_start_offset
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all segment files."""
+        return self._view.size_bytes
+
+    @property
+    def segment_count(self) -> int:
+        """Segments, the active one included."""
+        return len(self._segments)
+
+    @property
+    def damaged(self) -> list[tuple[int, int]]:
+        """Offset ranges, end exclusive, that are known to be unreadable."""
+        return [(start, end) for start, end in self._view.damaged]
+
+    @property
+    def needs_flush(self) -> bool:
+        """Whether a sealed segment still waits for ``flush``, whatever the topic's policy."""
+        return bool(self._unflushed)
+
+    # --- writing ----------------------------------------------------------------------------------
+
+    def append(
+        self,
+        message: bytearray | memoryview,
+        header: BatchHeader,
+        *,
+        leader_epoch: int,
+        now_ms: int,
+    ) -> AppendResult:
+        """Append one verified batch; ``header`` is what ``read_header`` says of ``message``.
+
+        The batch's leader part is filled in place. Everything or nothing happens. Raises
+        ``UnknownSchemaVersionError``, the errors of ``ProducerStates.check``,
+        ``FencedLeaderEpochError`` when a newer leader has written here, ``DiskFullError`` (the log
+        goes on) or ``KafkaStorageError`` (the log is offline from then on).
+        """
+        if self._failure is not None:
+            raise self._offline()
+        if header.schema_id != len(self._schemas) - 1:
+            raise self._wrong_schema(header.schema_id)
+        if header.producer_id >= 0:
+            seen = self._producers.check(header)
+            if seen is not None:
+                return AppendResult(seen.base_offset, seen.append_time_ms, True)
+        if leader_epoch != self._leader_epoch:
+            self._check_epoch(leader_epoch)
+        size = header.size
+        if len(message) != size:
+            raise InvalidRecordError(f"a batch of {size} bytes cannot have {len(message)}")
+        active = self._segments.active
+        index = active.loaded_index
+        if len(index) and (
+            should_roll(
+                size=active.size_bytes,
+                incoming=size,
+                age_ms=now_ms - active.first_append_ms,
+                segment_bytes=self._config.segment_bytes,
+                segment_ms=self._config.segment_ms,
+            )
+            or len(index) >= MAX_SEGMENT_BATCHES
+            or header.schema_id != active.schema_id
+        ):
+            self.roll(now_ms)
+            active = self._segments.active
+        base_offset = self.log_end_offset
+        append_time = self._config.message_timestamp_type
+        stamp(
+            message,
+            base_offset=base_offset,
+            leader_epoch=leader_epoch,
+            append_time_ms=now_ms,
+            log_append_time=append_time == LOG_APPEND_TIME,
+        )
+        position = self._write(active, message)
+        stamped = BatchHeader._make(
+            (base_offset, leader_epoch, now_ms, int(append_time), *header[4:])
+        )
+        active.add(stamped, position)
+        if leader_epoch != self._leader_epoch:
+            self.epochs.assign(leader_epoch, base_offset)
+            self._leader_epoch = self.epochs.latest_epoch
+        if header.producer_id >= 0:
+            self._producers.append(stamped)
+        self.log_end_offset = active.next_offset
+        return AppendResult(base_offset, now_ms)
+
+    def roll(self, now_ms: int) -> None:
+        """Seal the active segment and begin a new one; nothing happens while it is empty.
+
+        The sealed file is made durable by the next ``flush``. Raises ``DiskFullError``, after which
+        the segment is active still.
+        """
+        active = self._segments.active
+        if not len(active.loaded_index):
+            return
+        self._attempt_seal(active)
+        base_offset = self.log_end_offset
+        new = LogSegment(f"{self._directory}/{segment_name(base_offset)}", base_offset)
+        with self._rolling:
+            self._unflushed.append(active)
+            self._segments.append(new)
+        self._write_snapshot(base_offset)
+        self._write_checkpoint(durable=False)
+        self._checkpoint_at_ms = now_ms + _CHECKPOINT_INTERVAL_MS
+
+    def flush(self) -> int:
+        """Make everything appended before the call durable; returns the offset where that ends.
+
+        May run in another thread beside ``append``. Raises ``KafkaStorageError``; the log is
+        offline then, because what a failed fsync has lost is never known ("fsyncgate").
+        """
+        with self._rolling:
+            if self._failure is not None:
+                raise self._offline()
+            end = self.log_end_offset
+            sealed = list(self._unflushed)
+            active = self._segments.active
+        if end == self.flushed_offset and not sealed:
+            return end
+        for segment in (*sealed, active):
+            if segment is active and not active.size_bytes:
+                continue
+            self._flush_file(segment)
+        with self._rolling:
+            self._unflushed = [each for each in self._unflushed if each not in sealed]
+            self.flushed_offset = max(self.flushed_offset, end)
+        return end
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    def read(self, offset: int, *, max_bytes: int, up_to: int) -> list[memoryview]:
+        """Whole batches from the one that holds ``offset``, none reaching beyond ``up_to``.
+
+        At least one if there is any, then as many as fit into ``max_bytes`` and stand in the same
+        segment. Slices stay valid for as long as they are held. Raises ``OffsetOutOfRangeError``,
+        or ``LogDamagedError`` that names the damaged range and where to go on.
+        """
+        return self._reader.read(offset, max_bytes, up_to)
+
+    def locate(self, offset: int, *, max_batches: int, up_to: int) -> SegmentSlice | None:
+        """Where the batches that ``read`` would return stand in their file, CRCs verified.
+
+        None where there is nothing below ``up_to`` yet, or where the store's files cannot be
+        mapped. Raises as ``read`` does.
+        """
+        return self._reader.locate(offset, max_batches, up_to)
+
+    def offset_for_timestamp(self, timestamp: int) -> OffsetAndTimestamp | None:
+        """The first record that is not older than ``timestamp`` (ms); None if there is none."""
+        return self._reader.offset_for_timestamp(timestamp)
+
+    def max_timestamp(self) -> OffsetAndTimestamp | None:
+        """The first record with the largest timestamp (KIP-734); None for an empty log."""
+        return self._reader.max_timestamp()
+
+    # --- upkeep -----------------------------------------------------------------------------------
+
+    def delete_records(self, before: int) -> int:
+        """Move the log start to ``before`` and delete segments below it; returns the log start.
+
+        Durable when it returns. Raises ``OffsetOutOfRangeError`` behind the log's end.
+        """
+        if not 0 <= before <= self.log_end_offset:
+            raise OffsetOutOfRangeError(
+                f"records of {self._topic}-{self._partition.partition} can be deleted up to offset "
+                f"{self.log_end_offset}, not up to {before}"
+            )
+        if before <= self._view.log_start_offset:
+            return self._view.log_start_offset
+        previous = self._view.log_start_offset
+        self._view.advance_log_start(before)
+        try:
+            self._write_checkpoint(durable=True)
+        except KafkaStorageError:
+            self._view.log_start_offset = previous
+            raise
+        count = 0
+        for segment in self._segments.items[:-1]:
+            if segment.next_offset > before:
+                break
+            count += 1
+        self._delete_segments(count)
+        self.epochs.truncate_before(self._view.log_start_offset)
+        return self._view.log_start_offset
+
+    def apply_retention(self, now_ms: int, high_watermark: int) -> int:
+        """Delete segments by ``retention.ms`` and ``retention.bytes``; returns how many went."""
+        if self._failure is not None:
+            return 0
+        plan = plan_retention(
+            self._view,
+            now_ms=now_ms,
+            retention_ms=self._config.retention_ms,
+            retention_bytes=self._config.retention_bytes,
+            high_watermark=high_watermark,
+        )
+        if not plan.delete:
+            return 0
+        if plan.roll_first:
+            self.roll(now_ms)
+        self._view.advance_log_start(self._segments.items[plan.delete].base_offset)
+        try:
+            self._write_checkpoint(durable=False)
+        except DiskFullError:
+            # Deleting is what makes room: without a checkpoint the log begins at its first segment.
+            self._store.delete(f"{self._directory}/{CHECKPOINT_FILE}")
+            self._written = None
+        self._delete_segments(plan.delete)
+        if self._written is None:
+            self._write_checkpoint(durable=False)
+        self.epochs.truncate_before(self._view.log_start_offset)
+        return plan.delete
+
+    def tick(self, now_ms: int) -> None:
+        """Roll by ``segment.ms``, expire idle producers, write a checkpoint now and then."""
+        if self._failure is not None:
+            return
+        active = self._segments.active
+        if len(active.loaded_index) and now_ms - active.first_append_ms > self._config.segment_ms:
+            self.roll(now_ms)
+        if now_ms >= self._checkpoint_at_ms:
+            self._producers.expire(now_ms, self._config.producer_id_expiration_ms)
+            self._write_checkpoint(durable=False)
+            self._checkpoint_at_ms = now_ms + _CHECKPOINT_INTERVAL_MS
+
+    def reconfigure(self, config: LogConfig, schemas: Sequence[pa.Schema]) -> None:
+        """Take changed settings over; after a new schema the next append begins a new segment."""
+        self._config = config
+        self._schemas = tuple(schemas) or (UNTYPED_SCHEMA,)
+        self._reader.schemas = self._schemas
+
+    def close(self) -> None:
+        """Flush and write a checkpoint, so that the next start has nothing to verify.
+
+        Closing twice does nothing. Raises ``KafkaStorageError`` if the log is offline.
+        """
+        if isinstance(self._failure, _Closed):
+            return
+        self.flush()
+        self._write_checkpoint(durable=True)
+        self._failure = _Closed(f"the log of {self._topic} is closed")
+
+    def delete(self) -> None:
+        """Delete every file of the log; it cannot be used afterwards."""
+        with self._rolling:
+            self._failure = _Closed(f"the log of {self._topic} has been deleted")
+        for path in self._store.list(self._directory + "/"):
+            self._store.delete(path)
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _write(self, segment: LogSegment, message: bytearray | memoryview) -> int:
+        """Write a batch to the end of the file, which is begun if need be; returns its position."""
+        try:
+            if not segment.size_bytes:
+                preamble = build_preamble(self._schemas[-1])
+                segment.size_bytes = self._store.append(segment.path, preamble)
+                self._write_checkpoint(durable=False)
+            position = segment.size_bytes
+            end = self._store.append(segment.path, message)
+        except DiskFullError:
+            raise
+        except KafkaStorageError as error:
+            self._failure = error
+            raise
+        if end != position + len(message):
+            self._failure = KafkaStorageError(
+                f"{segment.path} has {end} bytes where {position + len(message)} were expected: it "
+                "was changed from outside; restart the partition to see what is left"
+            )
+            raise self._failure
+        return position
+
+    def _attempt_seal(self, segment: LogSegment) -> None:
+        try:
+            seal(self._store, segment, schema_of(self._store, segment, self._schemas))
+        except DiskFullError:
+            raise
+        except KafkaStorageError as error:
+            self._failure = error
+            raise
+
+    def _flush_file(self, segment: LogSegment) -> None:
+        try:
+            self._store.flush(segment.path)
+        except MissingFileError as error:
+            if segment in self._segments.items and not isinstance(self._failure, _Closed):
+                self._failure = error
+                raise
+        except KafkaStorageError as error:
+            self._failure = error
+            raise
+
+    def _delete_segments(self, count: int) -> None:
+        if not count:
+            return
+        with self._rolling:
+            dropped = self._segments.drop(count)
+            self._unflushed = [each for each in self._unflushed if each not in dropped]
+        for segment in dropped:
+            try:
+                self._store.delete(segment.path)
+            except MissingFileError:
+                continue  # somebody was faster; gone is gone
+
+    def _write_snapshot(self, offset: int) -> None:
+        """Keep the producers' state at ``offset``, and the snapshot before it in case of damage."""
+        snapshot = ProducerSnapshot(
+            offset, self._partition.topic_id, self._partition.partition, self._producers.to_plain()
+        )
+        path = f"{self._directory}/{snapshot_name(offset)}"
+        self._store.publish(path, encode(snapshot), durable=False)
+        suffix = snapshot_name(0)[20:]
+        paths = [each for each in self._store.list(self._directory + "/") if each.endswith(suffix)]
+        for old in paths[:-_SNAPSHOTS_KEPT]:
+            self._store.delete(old)
+
+    def _write_checkpoint(self, *, durable: bool) -> None:
+        active = self._segments.active
+        checkpoint = Checkpoint(
+            self._topic,
+            self._partition.topic_id,
+            self._partition.partition,
+            self._view.log_start_offset,
+            self.flushed_offset,
+            self.log_end_offset,
+            active.base_offset,
+            active.size_bytes > 0,
+        )
+        if checkpoint == self._written:
+            return
+        path = f"{self._directory}/{CHECKPOINT_FILE}"
+        self._store.publish(path, encode(checkpoint), durable=durable)
+        self._written = checkpoint
+
+    def _check_epoch(self, leader_epoch: int) -> None:
+        if leader_epoch < self._leader_epoch:
+            raise FencedLeaderEpochError(
+                f"a leader of epoch {self._leader_epoch} has written to {self._topic}-"
+                f"{self._partition.partition}; epoch {leader_epoch} is over"
+            )
+
+    def _wrong_schema(self, schema_id: int) -> UnknownSchemaVersionError:
+        return UnknownSchemaVersionError(
+            f"the batch has schema {schema_id}, the newest one of {self._topic} is "
+            f"{len(self._schemas) - 1}; refresh the metadata and encode it again"
+        )
+
+    def _offline(self) -> KafkaStorageError:
+        if isinstance(self._failure, _Closed):
+            return KafkaStorageError(self._failure.message)
+        return KafkaStorageError(
+            f"the log of {self._topic}-{self._partition.partition} is offline since: "
+            f"{self._failure}. Restart the partition once the disk is well"
+        )
+
+
+class _Closed(KafkaStorageError):
+    """The log is closed."""

@@ -1,0 +1,341 @@
+"""Opens the log of a partition from what is on the disk, and says what was wrong with it.
+
+Sealed segments are opened by their footer. The active one has none: it is read through, and batches
+that were not known to be durable are verified. Nothing that may be a whole batch is ever cut.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from raykafka.errors import (
+    CorruptMessageError,
+    DiskFullError,
+    InconsistentTopicIdError,
+    LogDamagedError,
+)
+from raykafka.log.batch_header import BatchHeader, peek_header
+from raykafka.log.epochs import LeaderEpochCache
+from raykafka.log.ipc_message import PREFIX_SIZE
+from raykafka.log.producers import ProducerStates
+from raykafka.log.segment import (
+    END_OF_STREAM,
+    MAGIC,
+    build_footer,
+    build_preamble,
+    parse_segment_name,
+    read_preamble,
+    segment_name,
+)
+from raykafka.model import PartitionId
+from raykafka.storage.api import SegmentStore
+from raykafka.storage.checkpoints import (
+    CHECKPOINT_FILE,
+    Checkpoint,
+    ProducerSnapshot,
+    decode,
+    parse_snapshot_name,
+    snapshot_name,
+)
+from raykafka.storage.log_segment import LogSegment, gaps_of, open_sealed
+from raykafka.storage.log_types import RecoveryReport
+from raykafka.storage.scan import scan
+from raykafka.storage.segments import Segments
+
+
+class Recovered(NamedTuple):
+    """A log as it stands after recovery."""
+
+    segments: Segments
+    producers: ProducerStates
+    epochs: LeaderEpochCache
+    recovery_offset: int
+    """End of what is known to be durable."""
+    checkpoint: Checkpoint | None
+    """As it was found."""
+    report: RecoveryReport
+
+
+def recover(
+    store: SegmentStore,
+    directory: str,
+    partition: PartitionId,
+    topic: str,
+    schemas: Sequence[pa.Schema],
+    *,
+    must_exist: bool,
+) -> Recovered:
+    """Open what ``directory`` holds; see ``PartitionLog.open`` for the errors."""
+    return _Recovery(store, directory, partition, topic, schemas).run(must_exist)
+
+
+def seal(store: SegmentStore, segment: LogSegment, schema: pa.Schema) -> None:
+    """Write the footer; all or nothing, raises ``DiskFullError``."""
+    segment.size_bytes = store.append(segment.path, build_footer(schema, segment.loaded_index))
+    segment.sealed = True
+
+
+def schema_of(store: SegmentStore, segment: LogSegment, schemas: Sequence[pa.Schema]) -> pa.Schema:
+    """The storage schema that a segment's batches were written with."""
+    index = segment.loaded_index
+    if len(index):
+        try:
+            header = peek_header(store.read(segment.path, index.position[0], PREFIX_SIZE))
+            return schemas[header.schema_id]
+        except (CorruptMessageError, IndexError):
+            pass  # then it stands at the beginning of the file
+    try:
+        return read_preamble(store.read(segment.path, 0, segment.size_bytes)).schema
+    except CorruptMessageError:
+        return schemas[-1]
+
+
+class _Recovery:
+    def __init__(
+        self,
+        store: SegmentStore,
+        directory: str,
+        partition: PartitionId,
+        topic: str,
+        schemas: Sequence[pa.Schema],
+    ) -> None:
+        self._store = store
+        self._directory = directory
+        self._partition = partition
+        self._name = f"{topic}-{partition.partition}"
+        self._schemas = schemas
+        self._report = RecoveryReport()
+        self._producers = ProducerStates()
+        self._epochs = LeaderEpochCache()
+        self._damaged: list[tuple[int, int]] = []
+        self._recovery_offset = 0
+        self._replay_from = -1
+
+    def run(self, must_exist: bool) -> Recovered:
+        names = [path.rpartition("/")[2] for path in self._store.list(self._directory + "/")]
+        checkpoint = self._read_checkpoint(CHECKPOINT_FILE in names)
+        bases = [base for base in map(parse_segment_name, names) if base is not None]
+        if must_exist and checkpoint is None and not bases:
+            raise LogDamagedError(
+                f"the log of {self._name} was here before and is gone: {self._directory} is empty. "
+                "Restore it, or delete the topic"
+            )
+        for name in names:
+            if name.endswith(".tmp"):  # a crash while a small file was published
+                self._store.delete(f"{self._directory}/{name}")
+        self._recovery_offset = 0 if checkpoint is None else checkpoint.recovery_offset
+        if checkpoint is None and bases and not self._report.notes:
+            self._report.notes.append(f"{self._name} has no checkpoint; it is made anew")
+        self._replay_from = self._load_producers(names, bases)
+        items = [self._open_segment(base, last=base == bases[-1]) for base in bases]
+        segments = self._assemble(items, checkpoint, self._known_end(checkpoint, names))
+        self._report.damaged = [(start, end) for start, end in segments.view.damaged]
+        self._epochs.truncate_before(segments.view.log_start_offset)
+        return Recovered(
+            segments,
+            self._producers,
+            self._epochs,
+            min(self._recovery_offset, segments.view.log_end_offset),
+            checkpoint,
+            self._report,
+        )
+
+    # --- small files ------------------------------------------------------------------------------
+
+    def _read_checkpoint(self, exists: bool) -> Checkpoint | None:
+        if not exists:
+            return None
+        path = f"{self._directory}/{CHECKPOINT_FILE}"
+        try:
+            data = self._store.read(path, 0, self._store.size(path))
+            checkpoint = decode(data, Checkpoint, path)
+        except LogDamagedError as error:
+            self._report.notes.append(str(error))
+            return None
+        found = PartitionId(checkpoint.topic_id, checkpoint.partition)  # type: ignore[arg-type]
+        if found != self._partition:
+            raise InconsistentTopicIdError(
+                f"{self._directory} belongs to partition {found.partition} of topic id "
+                f"{found.topic_id}, not to {self._partition.partition} of "
+                f"{self._partition.topic_id}; move it out of the log directory"
+            )
+        return checkpoint
+
+    def _load_producers(self, names: Sequence[str], bases: Sequence[int]) -> int:
+        """Restore the newest good snapshot; returns its offset, -1 where there is none."""
+        offsets = [offset for offset in map(parse_snapshot_name, names) if offset is not None]
+        for offset in sorted(offsets, reverse=True):
+            if not bases or offset > bases[-1]:
+                continue
+            path = f"{self._directory}/{snapshot_name(offset)}"
+            try:
+                data = self._store.read(path, 0, self._store.size(path))
+                snapshot = decode(data, ProducerSnapshot, path)
+                states = ProducerStates.from_plain(snapshot.producers)
+            except (LogDamagedError, CorruptMessageError) as error:
+                self._report.notes.append(str(error))
+                continue
+            if (snapshot.topic_id, snapshot.partition) == tuple(self._partition):
+                self._producers = states
+                return offset
+        if len(bases) > 1:
+            self._report.notes.append(
+                f"{self._name} has no snapshot of its producers; they are rebuilt from its batches"
+            )
+        return -1
+
+    def _known_end(self, checkpoint: Checkpoint | None, names: Sequence[str]) -> int:
+        """Offset that the log reached for certain, by what the checkpoint says."""
+        if checkpoint is None:
+            return 0
+        base = checkpoint.active_base_offset
+        known = max(checkpoint.recovery_offset, base, checkpoint.log_start_offset)
+        if checkpoint.active_created and segment_name(base) not in names:
+            known = max(known, checkpoint.log_end_offset, base + 1)
+        return known
+
+    # --- segments ---------------------------------------------------------------------------------
+
+    def _open_segment(self, base: int, *, last: bool) -> LogSegment:
+        path = f"{self._directory}/{segment_name(base)}"
+        size = self._store.size(path)
+        try:
+            segment = open_sealed(self._store, path, base, size)
+        except CorruptMessageError:
+            segment = LogSegment(path, base)
+            segment.size_bytes = size
+            torn = self._scan(segment)
+            if last:
+                self._cut(segment, torn)
+            else:
+                self._reseal(segment, torn)
+        else:
+            self._replay(segment)
+        self._assign_epochs(segment)
+        self._damaged += gaps_of(segment)
+        if segment.sealed:
+            segment.index = None  # a long log's indexes do not all fit into memory
+        return segment
+
+    def _scan(self, segment: LogSegment) -> bytes:
+        """Rebuild the index of a segment without footer; returns what follows its batches."""
+        data = self._store.read(segment.path, 0, segment.size_bytes)
+
+        def on_batch(position: int, header: BatchHeader) -> None:
+            segment.add(header, position)
+            if header.base_offset >= self._replay_from:
+                self._producers.append(header)
+
+        start = self._preamble_size(data)
+        result = scan(
+            data,
+            start,
+            segment.base_offset,
+            self._partition,
+            on_batch,
+            trusted_below=self._recovery_offset,
+        )
+        self._report.scanned_bytes += result.checked_bytes
+        segment.trust_from(bisect_left(segment.loaded_index.base_offset, self._recovery_offset))
+        segment.next_offset = result.next_offset
+        # A preamble that is damaged and has no batch behind it is written anew.
+        empty = result.end == start and build_preamble(self._schemas[-1]) != data[:start]
+        segment.size_bytes = 0 if empty else result.end
+        return bytes(data[segment.size_bytes :])
+
+    def _preamble_size(self, data: memoryview) -> int:
+        """Where the first batch should stand."""
+        try:
+            return read_preamble(data).size
+        except CorruptMessageError as error:
+            if len(data) > len(build_preamble(self._schemas[-1])):
+                self._report.notes.append(f"{self._name}: {error}")
+            return min(len(MAGIC), len(data))
+
+    def _cut(self, segment: LogSegment, torn: bytes) -> None:
+        """Cut what no batch covers off the segment that is appended to; a copy of it is kept."""
+        if not torn:
+            return
+        self._report.torn_bytes += len(torn)
+        copy = f"{segment.path}.torn-{segment.size_bytes}"
+        try:
+            self._store.publish(copy, torn, durable=False)
+            self._report.torn_copies.append(copy)
+        except DiskFullError:
+            self._report.notes.append(f"no room to keep a copy of {len(torn)} torn bytes as {copy}")
+        self._store.truncate(segment.path, segment.size_bytes)
+
+    def _reseal(self, segment: LogSegment, torn: bytes) -> None:
+        """Write the footer of a segment that another one follows; else it is left as it is."""
+        if not len(segment.loaded_index) or torn[:8] != END_OF_STREAM[: len(torn)]:
+            segment.size_bytes += len(torn)
+            self._report.notes.append(f"{segment.path} has no footer and is read without one")
+            return
+        schema = schema_of(self._store, segment, self._schemas)
+        try:
+            if torn:
+                self._store.truncate(segment.path, segment.size_bytes)
+            seal(self._store, segment, schema)
+            self._store.flush(segment.path)
+        except DiskFullError as error:
+            self._report.notes.append(f"{segment.path} is not sealed: {error}")
+        else:
+            self._report.resealed.append(segment.path)
+
+    def _replay(self, segment: LogSegment) -> None:
+        """Show the producers the batches that their snapshot does not cover."""
+        index = segment.loaded_index
+        for number in range(index.find(self._replay_from), len(index)):
+            head = self._store.read(segment.path, index.position[number], PREFIX_SIZE)
+            try:
+                self._producers.append(peek_header(head))
+            except CorruptMessageError as error:
+                self._report.notes.append(f"{self._name} at {index.base_offset[number]}: {error}")
+
+    def _assign_epochs(self, segment: LogSegment) -> None:
+        index = segment.loaded_index
+        if not len(index) or index.leader_epoch[-1] <= self._epochs.latest_epoch:
+            return
+        for epoch, offset in zip(index.leader_epoch, index.base_offset, strict=True):
+            if epoch > self._epochs.latest_epoch:
+                self._epochs.assign(epoch, offset)
+
+    # --- putting it together ----------------------------------------------------------------------
+
+    def _assemble(
+        self, items: list[LogSegment], checkpoint: Checkpoint | None, known_end: int
+    ) -> Segments:
+        """Bring the segments in line with what there must be by the checkpoint."""
+        log_start = items[0].base_offset if items else 0
+        if checkpoint is not None:
+            log_start = checkpoint.log_start_offset
+        expected = log_start
+        for segment in items:
+            if segment is not items[0] and segment.base_offset < expected:
+                self._check_overlap(items)
+            self._damaged.append((expected, segment.base_offset))
+            expected = max(expected, segment.next_offset)
+        log_end = max(expected, known_end)
+        self._damaged.append((expected, log_end))
+        while items and items[0].sealed and items[0].next_offset <= log_start:
+            self._store.delete(items.pop(0).path)  # a crash came between checkpoint and deletion
+        if not items or items[-1].sealed:
+            items.append(LogSegment(f"{self._directory}/{segment_name(log_end)}", log_end))
+        items[-1].next_offset = log_end
+        segments = Segments(self._store, items, log_start)
+        for start, end in self._damaged:
+            segments.view.mark_damaged(start, end)
+        return segments
+
+    def _check_overlap(self, items: Sequence[LogSegment]) -> None:
+        for before, after in pairwise(items):
+            if after.base_offset < before.next_offset:
+                raise LogDamagedError(
+                    f"{before.path} ends at offset {before.next_offset}, behind the beginning of "
+                    f"{after.path}: one of them is from another time. Move the wrong one away"
+                )
