@@ -159,7 +159,7 @@ class PartitionActor:
         )
         listener, endpoint = await listen(self._listener_factory, self.spec, config, handlers)
         assigner = Assigner(replicas, store, wake, flusher, clock, config, self.spec.broker_id)
-        upkeep = Upkeep(replicas, wake, clock, config.log_retention_check_interval_ms)
+        upkeep = Upkeep(replicas, wake, flusher, clock, config.log_retention_check_interval_ms)
         upkeep.start()
         self._parts = _Parts(store, flusher, assigner, upkeep, listener)
         return ActorStarted(self.pid, endpoint)

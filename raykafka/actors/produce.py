@@ -73,6 +73,8 @@ class ProduceHandler:
             replica.appended_bytes += size
             if replica.config.fsync is not FsyncPolicy.NONE:
                 self._flusher.on_appended(replica)
+            elif replica.log.needs_flush:
+                self._flusher.request(replica)  # a sealed segment is durable whatever the policy
         response = ProduceResponse(
             base_offset=result.base_offset,
             append_time_ms=result.append_time_ms,

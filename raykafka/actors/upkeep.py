@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from raykafka.actors.flushing import Flusher
 from raykafka.actors.replica import Replica
 from raykafka.actors.replica_set import ReplicaSet
 from raykafka.actors.waiting import WakeQueue
@@ -26,11 +27,17 @@ class Upkeep:
     """A task of one partition actor."""
 
     def __init__(
-        self, replicas: ReplicaSet, wake: WakeQueue, clock: Clock, check_interval_ms: int
+        self,
+        replicas: ReplicaSet,
+        wake: WakeQueue,
+        flusher: Flusher,
+        clock: Clock,
+        check_interval_ms: int,
     ) -> None:
         """``check_interval_ms`` passes between two looks at every log."""
         self._replicas = replicas
         self._wake = wake
+        self._flusher = flusher
         self._clock = clock
         self._check_interval_ms = check_interval_ms
         self._task: asyncio.Task[None] | None = None
@@ -77,6 +84,8 @@ class Upkeep:
         try:
             replica.log.tick(now_ms)
             replica.log.apply_retention(now_ms, replica.high_watermark)
+            if replica.log.needs_flush:
+                self._flusher.request(replica)
         except RaykafkaError as error:
             # The log stays in service: what failed here is tried again next time.
             logger.warning("upkeep of %s: %s", replica.topic, error)

@@ -6,10 +6,12 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import pyarrow as pa
 
+from raykafka.actors.fetch import FetchHandler
 from raykafka.actors.partition import PartitionActor
 from raykafka.actors.ports import (
     AssignmentResult,
@@ -18,7 +20,9 @@ from raykafka.actors.ports import (
     NodeInfo,
     PartitionActorSpec,
     PartitionAssignment,
+    PartitionRemoval,
 )
+from raykafka.actors.upkeep import Upkeep
 from raykafka.clock import Clock, SystemClock
 from raykafka.errors import RaykafkaError, error_for
 from raykafka.log.batch import encode_batch
@@ -213,6 +217,31 @@ class ActorHarness:
             reply.error = error
         return reply
 
+    def replica(self, partition: int) -> Any:
+        """The actor's replica of one partition of the test's topic."""
+        return self.actor._replicas.find(TOPIC_ID, partition)
+
+    @property
+    def fetch_handler(self) -> FetchHandler:
+        """Owner of the parked fetches."""
+        handler = self.listeners[-1].handlers[ApiKey.FETCH]
+        assert isinstance(handler, MethodType)
+        assert isinstance(handler.__self__, FetchHandler)
+        return handler.__self__
+
+    @property
+    def upkeep(self) -> Upkeep:
+        """The actor's clockwork."""
+        parts = self.actor._parts
+        assert parts is not None
+        return parts.upkeep
+
+    async def remove(self, partition: int) -> None:
+        """Delete a partition of the test's topic."""
+        removal = PartitionRemoval(TOPIC, PartitionId(TOPIC_ID, partition))
+        [result] = await self.actor.assign([], [removal])
+        assert result.error_code == 0, result.error_message
+
     async def assign(self, *partitions: int, **changes: Any) -> list[AssignmentResult]:
         """Assign partitions of the test's topic; fails unless all of them open."""
         results = await self.actor.assign([assignment(p, **changes) for p in partitions], [])
@@ -240,18 +269,19 @@ class ActorHarness:
         *offsets: tuple[int, int],
         connection: RecordedConnection | None = None,
         max_bytes: int = 1 << 20,
+        epoch: int = EPOCH,
         **fields: Any,
     ) -> RecordedReply:
         """Fetch (partition, offset) pairs."""
-        parts = [FetchPartition(TOPIC_ID, p, offset, EPOCH, max_bytes) for p, offset in offsets]
+        parts = [FetchPartition(TOPIC_ID, p, offset, epoch, max_bytes) for p, offset in offsets]
         return self.request(ApiKey.FETCH, FetchRequest(parts, **fields), connection=connection)
 
 
-def assignment(partition: int, **changes: Any) -> PartitionAssignment:
+def assignment(number: int, **changes: Any) -> PartitionAssignment:
     """An assignment of the test's topic."""
     fields: dict[str, Any] = {
         "topic": TOPIC,
-        "partition": PartitionId(TOPIC_ID, partition),
+        "partition": PartitionId(TOPIC_ID, number),
         "leader_epoch": EPOCH,
         "configs": {},
         "schemas": [],
