@@ -1,0 +1,187 @@
+"""The order in which batches are handed out, against a slow obvious model."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raykafka.client.fetch_queue import FetchedBatch, FetchedFrame, FetchQueue
+from raykafka.client.rows import RowFormat
+from raykafka.errors import CorruptMessageError, RaykafkaError
+from raykafka.model import Endpoint, TopicPartition
+
+A, B = TopicPartition("t", 0), TopicPartition("t", 1)
+SOURCE = Endpoint("h", 1)
+
+
+class Harness:
+    """A queue of messages that are just (base offset, count); "bad" ones do not decode."""
+
+    def __init__(self) -> None:
+        self.released = 0
+        self.failed: list[tuple[TopicPartition, int]] = []
+        self.queue = FetchQueue(self.decode, self.release, self.fail)
+
+    def decode(self, frame: FetchedFrame, message: Any, offset: int) -> FetchedBatch:
+        base, count = message
+        if count < 0:
+            raise CorruptMessageError("bad")
+        rows = pa.record_batch({"value": pa.array(range(offset, base + count), pa.int64())})
+        return FetchedBatch(frame.partition, offset, base + count, rows, RowFormat("t", ()), None)
+
+    def release(self, source: Endpoint, size: int) -> None:
+        assert source == SOURCE
+        self.released += size
+
+    def fail(self, partition: TopicPartition, offset: int, error: RaykafkaError) -> None:
+        self.failed.append((partition, offset))
+
+    def put(self, partition: TopicPartition, base: int, *counts: int, offset: int = -1) -> int:
+        messages = []
+        for count in counts:
+            messages.append((base, count))
+            base += abs(count)
+        first = messages[0][0] if offset < 0 else offset
+        self.queue.put(
+            FetchedFrame(
+                partition, "id", first, base, messages, [10] * len(counts), False, False, SOURCE
+            )
+        )
+        return base
+
+    def take(self, count: int) -> tuple[TopicPartition, list[int]] | None:
+        batch = self.queue.head()
+        if batch is None:
+            return None
+        rows = batch.rows(count)
+        values = rows.columns.column(0).to_pylist()
+        assert values == list(range(rows.base_offset, rows.base_offset + rows.count))
+        self.queue.consume(batch, rows.count)
+        return batch.partition, values
+
+
+def test_partitions_take_turns_batch_by_batch() -> None:
+    harness = Harness()
+    harness.put(A, 0, 2, 2)
+    harness.put(B, 5, 1, 1)
+    taken = [harness.take(1) for _ in range(6)]
+    assert taken == [(A, [0]), (A, [1]), (B, [5]), (A, [2]), (A, [3]), (B, [6])]
+    assert harness.take(1) is None
+    assert harness.released == 40
+
+
+def test_paused_partitions_are_passed_over() -> None:
+    harness = Harness()
+    harness.put(A, 0, 1)
+    harness.put(B, 0, 1)
+    head = harness.queue.head({A})
+    assert head is not None
+    assert head.partition == B
+    assert harness.queue.head({A, B}) is None
+
+
+def test_the_next_fetch_starts_behind_what_waits() -> None:
+    harness = Harness()
+    assert harness.queue.end_offset(A, 7) == 7
+    end = harness.put(A, 7, 3, 3)
+    assert harness.queue.end_offset(A, 7) == end == 13
+    harness.take(2)
+    assert harness.queue.end_offset(A, 9) == 13
+
+
+def test_a_frame_may_begin_before_what_is_wanted() -> None:
+    harness = Harness()
+    harness.put(A, 0, 5, 2, offset=3)
+    assert harness.take(10) == (A, [3, 4])
+    assert harness.take(10) == (A, [5, 6])
+
+
+def test_dropping_returns_the_rest_of_the_credit() -> None:
+    harness = Harness()
+    harness.put(A, 0, 2, 2, 2)
+    harness.put(A, 6, 2)
+    harness.take(2)
+    harness.take(1)
+    harness.queue.drop(A)
+    assert harness.released == 40
+    assert A not in harness.queue
+    harness.queue.drop(A)
+    assert harness.released == 40
+
+
+def test_damage_is_noticed_in_its_place() -> None:
+    harness = Harness()
+    harness.put(A, 0, 2, -1, 2)
+    harness.put(B, 0, 1)
+    assert harness.take(5) == (A, [0, 1])
+    assert harness.failed == []
+    assert harness.take(5) == (B, [0])
+    assert harness.take(5) is None
+    assert harness.failed == [(A, 2)]
+    assert harness.released == 40
+    assert A not in harness.queue
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.sampled_from([A, B]), st.lists(st.integers(1, 4), min_size=1, max_size=3)),
+            st.integers(1, 5),
+            st.sampled_from([A, B]).map(lambda p: ("drop", p)),
+        ),
+        max_size=40,
+    )
+)
+def test_every_row_comes_once_and_in_order(steps: list[Any]) -> None:
+    harness = Harness()
+    ends: dict[TopicPartition, int] = defaultdict(int)
+    want: dict[TopicPartition, int] = defaultdict(int)
+    charged = 0
+    for step in steps:
+        if isinstance(step, int):
+            taken = harness.take(step)
+            if taken is None:
+                assert want == ends or all(want[p] == ends[p] for p in (A, B))
+            else:
+                partition, values = taken
+                assert values[0] == want[partition]
+                want[partition] = values[-1] + 1
+        elif step[0] == "drop":
+            harness.queue.drop(step[1])
+            ends[step[1]] = want[step[1]]
+        else:
+            partition, counts = step
+            charged += 10 * len(counts)
+            ends[partition] = harness.put(partition, ends[partition], *counts)
+        for partition in (A, B):
+            assert harness.queue.end_offset(partition, want[partition]) == ends[partition]
+    while (taken := harness.take(100)) is not None:
+        want[taken[0]] = taken[1][-1] + 1
+    assert harness.released == charged
+    assert all(want[p] == ends[p] for p in (A, B))
+
+
+def test_a_control_batch_hands_out_nothing() -> None:
+    harness = Harness()
+    harness.put(A, 0, 1)
+    batch = harness.queue.head()
+    assert batch is not None
+    batch.columns = batch.columns.slice(0, 0)
+    assert harness.queue.consume(batch, 0) == 1
+    assert harness.queue.head() is None
+
+
+def test_rows_refuses_nothing_it_has() -> None:
+    harness = Harness()
+    harness.put(A, 0, 3)
+    batch = harness.queue.head()
+    assert batch is not None
+    assert batch.rows(3).columns is batch.columns
+    assert batch.rows(2).count == 2
+    with pytest.raises(KeyError):
+        harness.queue.consume(FetchedBatch(B, 0, 1, batch.columns, RowFormat("t", ()), None), 1)
