@@ -8,8 +8,8 @@ checksummed, stored, replicated and read; only the leader's part of the header i
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, NamedTuple, Union
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
 
 import crc32c
 import pyarrow as pa
@@ -37,13 +37,19 @@ from raykafka.log.batch_header import peek_header as peek_header
 from raykafka.log.batch_header import read_header as read_header
 from raykafka.log.batch_header import stamp as stamp
 from raykafka.log.batch_header import verify as verify
+from raykafka.log.body import (
+    Chunk,
+    bound_uncompressed,
+    check_columns,
+    select_columns,
+    trim_empty,
+)
 from raykafka.log.ipc_message import (
     SLOT_END,
     SLOT_SIZE,
     Layout,
     arrow_layout,
     build_metadata,
-    compact,
     read_layout,
 )
 from raykafka.log.schema import ARROW_ERRORS, column_layout
@@ -53,15 +59,10 @@ DEFAULT_MAX_UNCOMPRESSED: Final = 256 << 20
 """Bytes that the buffers of one batch may claim to have once decompressed."""
 
 _SMALL_BATCH: Final = 64 << 10
-_WORTH_TRIMMING: Final = 1024
 _TIMESTAMP_TYPE: Final = pa.timestamp("ms")
-_PAIR = struct.Struct("<qq")
 _SIZES = struct.Struct("<Ii")
 _NO_LEADER: Final = (-1, -1, -1, 0)
 _BLANK_SLOT: Final = b" " * SLOT_SIZE
-
-
-Chunk = Union[bytes, memoryview, "pa.Buffer"]
 
 
 class EncodedBatch(NamedTuple):
@@ -114,9 +115,7 @@ def encode_batch(
     base_timestamp, max_timestamp = _timestamps(batch)
     metadata, body = _arrow_message(batch, compression)
     layout = arrow_layout(metadata)
-    body_size = sum(map(len, body))
-    if body_size > _WORTH_TRIMMING:
-        layout, body, body_size = _trim(layout, body, body_size, batch.schema)
+    layout, body, body_size = trim_empty(layout, body, batch.schema)
     fields = (
         flags_of(compression, control=control, transactional=transactional),
         producer_epoch,
@@ -146,18 +145,25 @@ def decode_batch(
     """
     header = read_header(message)
     layout = read_layout(message, header.metadata_size)
+    # Arrow reads the buffers it expects and overlooks further ones: columns would be mistaken.
+    places = column_layout(schema)
+    if (
+        len(layout.nodes) != 16 * len(places.buffers_per_node)
+        or len(layout.buffers) != 16 * places.buffers[-1][1]
+    ):
+        raise CorruptMessageError("the batch has other columns than its schema")
     compressed = layout.codec >= 0
     if columns is not None:
-        _check_columns(schema, columns)
+        check_columns(schema, columns)
     if compressed:
         body = memoryview(message)[header.metadata_size : header.size]
         if columns is not None:
-            layout, pieces, size = _select(layout, body, schema, columns)
+            layout, pieces, size = select_columns(layout, body, schema, columns)
             before, after = build_metadata(layout, size, b"")
             body = memoryview(b"".join(pieces))
             message = b"".join((before, _BLANK_SLOT, after, body))
             schema = pa.schema([schema.field(name) for name in columns])
-        _bound_uncompressed(layout, body, max_uncompressed)
+        bound_uncompressed(layout, body, max_uncompressed)
     try:
         batch = pa.ipc.read_record_batch(pa.py_buffer(message), schema)
         return batch if columns is None or compressed else batch.select(columns)
@@ -217,10 +223,10 @@ def project_batch(
     Raises ``CorruptMessageError``, and ``InvalidRecordError`` for a column that the schema lacks.
     """
     header = verify(message, partition)
-    _check_columns(schema, columns)
+    check_columns(schema, columns)
     layout = read_layout(message, header.metadata_size)
     body = memoryview(message)[header.metadata_size : header.size]
-    layout, pieces, size = _select(layout, body, schema, columns)
+    layout, pieces, size = select_columns(layout, body, schema, columns)
     return _assemble(layout, pieces, size, header[:4], header[5:13], partition).chunks
 
 
@@ -282,100 +288,6 @@ def _assemble(
         crc = crc32c.crc32c(chunk, crc)
     header = BatchHeader._make((*leader, crc, *producer, size, metadata_size))
     return EncodedBatch([b"".join((start, leader_part((*leader, crc)), rest)), *body], header)
-
-
-def _trim(
-    layout: Layout, body: list[Chunk], body_size: int, schema: pa.Schema
-) -> tuple[Layout, list[Chunk], int]:
-    """Leaves out the buffers of empty arrays: Arrow writes the whole parent's offsets for the empty
-    child of a list, 12 bytes per record of every batch without headers.
-    """
-    nodes = list(_PAIR.iter_unpack(layout.nodes))
-    if all(length for length, _ in nodes):
-        return layout, body, body_size
-    buffers = list(_PAIR.iter_unpack(layout.buffers))
-    position = 0
-    for count, (length, _) in zip(column_layout(schema).buffers_per_node, nodes, strict=True):
-        if not length:
-            buffers[position : position + count] = [(0, 0)] * count
-        position += count
-    packed, ranges, size = compact(buffers)
-    return layout._replace(buffers=packed), list(_cut(body, ranges)), size
-
-
-def _select(
-    layout: Layout, body: memoryview, schema: pa.Schema, columns: Sequence[str]
-) -> tuple[Layout, list[Chunk], int]:
-    """The layout and body of some columns; bounds every buffer."""
-    places = column_layout(schema)
-    nodes = list(_PAIR.iter_unpack(layout.nodes))
-    buffers = list(_PAIR.iter_unpack(layout.buffers))
-    if len(nodes) != len(places.buffers_per_node) or len(buffers) != places.buffers[-1][1]:
-        raise CorruptMessageError("the batch has other columns than its schema")
-    kept_nodes: list[tuple[int, int]] = []
-    kept_buffers: list[tuple[int, int]] = []
-    for name in columns:
-        position = places.positions[name]
-        kept_nodes += nodes[slice(*places.nodes[position])]
-        kept_buffers += buffers[slice(*places.buffers[position])]
-    for offset, length in kept_buffers:
-        if offset & 7 or not 0 <= offset <= offset + length <= len(body):
-            raise CorruptMessageError("a buffer of the batch lies outside of its body")
-    packed, ranges, size = compact(kept_buffers)
-    if size > len(body):
-        raise CorruptMessageError("buffers of the batch overlap")
-    packed_nodes = b"".join(_PAIR.pack(*node) for node in kept_nodes)
-    selected = layout._replace(nodes=packed_nodes, buffers=packed)
-    return selected, [body[start:end] for start, end in ranges], size
-
-
-def _cut(chunks: list[Chunk], ranges: list[tuple[int, int]]) -> Iterator[Chunk]:
-    """The given ranges, in ascending order, of chunks that stand one behind the other."""
-    wanted = iter(ranges)
-    start, end = next(wanted, (-1, -1))
-    position = 0
-    for chunk in chunks:
-        chunk_end = position + len(chunk)
-        while start < chunk_end and position < end:
-            if start <= position and chunk_end <= end:
-                yield chunk
-            else:
-                yield memoryview(chunk)[max(start - position, 0) : end - position]
-            if end > chunk_end:
-                break
-            start, end = next(wanted, (-1, -1))
-        position = chunk_end
-
-
-def _check_columns(schema: pa.Schema, columns: Sequence[str]) -> None:
-    positions = column_layout(schema).positions
-    for name in columns:
-        if name not in positions:
-            raise InvalidRecordError(
-                f"column {name!r} is not in the topic, which has {', '.join(positions)}"
-            )
-    if not columns or len(set(columns)) < len(columns):
-        raise InvalidRecordError("name at least one column, and each of them once")
-
-
-def _bound_uncompressed(layout: Layout, body: memoryview, limit: int) -> None:
-    """Each compressed buffer begins with its uncompressed length: adds them up before Arrow
-    allocates any of them.
-    """
-    total = 0
-    for offset, length in _PAIR.iter_unpack(layout.buffers):
-        if not length:
-            continue
-        if length < 8 or not 0 <= offset <= offset + length <= len(body):
-            raise CorruptMessageError("a buffer of the batch lies outside of its body")
-        (size,) = struct.unpack_from("<q", body, offset)
-        if size < -1:
-            raise CorruptMessageError("a compressed buffer of the batch has a negative length")
-        total += length - 8 if size == -1 else size
-        if total > limit:
-            raise CorruptMessageError(
-                f"the batch claims more than {limit} bytes when decompressed; send smaller batches"
-            )
 
 
 def _timestamps(batch: pa.RecordBatch) -> tuple[int, int]:

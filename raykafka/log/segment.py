@@ -174,17 +174,13 @@ def parse_footer(tail: bytes | bytearray | memoryview) -> tuple[pa.Schema, Segme
 def _index_in_footer(footer: memoryview) -> SegmentIndex:
     fixed = _FOOTER.unpack_from(footer)
     blocks_end = _FOOTER.size + _BLOCK.size * fixed[-1]
-    pair = _PAIR.unpack_from(footer, blocks_end)
-    value = blocks_end + _PAIR.size
-    if (
-        fixed[: len(_FOOTER_SHAPE)] != _FOOTER_SHAPE
-        or fixed[10:12] != (44 - 32, blocks_end - 36)
-        or pair[:-1] != _PAIR_SHAPE
-        or pair[-1] > len(footer) - value
-    ):
+    if (fixed[: len(_FOOTER_SHAPE)], *fixed[10:12]) != (_FOOTER_SHAPE, 44 - 32, blocks_end - 36):
         raise CorruptMessageError("the segment's footer is not one that raykafka wrote")
-    encoded = footer[value : value + pair[-1]]
-    return SegmentIndex.from_bytes(base64.b64decode(encoded, validate=True))
+    *pair, size = _PAIR.unpack_from(footer, blocks_end)
+    value = blocks_end + _PAIR.size
+    if tuple(pair) != _PAIR_SHAPE or size > len(footer) - value:
+        raise CorruptMessageError("the segment's footer carries no index")
+    return SegmentIndex.from_bytes(base64.b64decode(footer[value : value + size], validate=True))
 
 
 def _empty_footer(schema: pa.Schema) -> bytes:
