@@ -48,6 +48,10 @@ def cut_chunk(
     have a leader now: records without a key go to one of them.
     """
     errors: dict[int, RaykafkaError] = {}
+    if chunk.schema_id >= len(topic.storage_schemas) or topic.typed != chunk.typed:
+        raise InvalidRecordError(
+            f"topic {topic.name!r} was created anew with another schema; send the records again"
+        )
     values = _value_columns(chunk, topic, errors)
     kept = None
     if errors:
@@ -97,8 +101,7 @@ def split_by_partition(
     in_order = places[order]
     bounds = [0, *(np.flatnonzero(np.diff(in_order)) + 1).tolist(), len(places)]
     parts = [
-        (int(in_order[start]), taken.slice(start, end - start))
-        for start, end in pairwise(bounds)
+        (int(in_order[start]), taken.slice(start, end - start)) for start, end in pairwise(bounds)
     ]
     return parts, order
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -101,7 +101,6 @@ class Group(ABC):
         self.pending = 0
         self.callbacks: list[tuple[int, Callable[[], None]]] | None = None
 
-    @property
     def complete(self) -> bool:
         """Whether the fate of every record is known."""
         return self.deliveries is not None and self.pending == 0
@@ -109,6 +108,14 @@ class Group(ABC):
     @abstractmethod
     def settled(self, index: int) -> bool:
         """Whether the fate of one result is known."""
+
+    @abstractmethod
+    def error(self, index: int) -> RaykafkaError | None:
+        """Why a settled result failed, if it has."""
+
+    @abstractmethod
+    def result(self, index: int) -> Any:
+        """What a settled result without error became."""
 
     @abstractmethod
     def fail(self, error: RaykafkaError) -> None:

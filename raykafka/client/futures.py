@@ -174,6 +174,11 @@ class Callbacks:
         self._running = threading.Lock()
         self._runner = 0
 
+    @property
+    def due(self) -> bool:
+        """Whether ``run`` would have something to call; not while another thread is at it."""
+        return bool(self._ready) and not self._running.locked()
+
     def collect(self, group: Group) -> None:
         """Take the callbacks of ``group`` that are due; ``run`` calls them."""
         with self.lock:

@@ -73,10 +73,15 @@ class Chunk(Group):
         self._errors: Mapping[int, RaykafkaError] = {}
         self._failure: RaykafkaError | None = None
 
+    @property
+    def typed(self) -> bool:
+        """Whether its values are rows of columns."""
+        return bool(self.values) and type(self.values[0]) is tuple
+
     def timestamps(self) -> Int64Array:
         """The timestamp of every record, in milliseconds."""
-        runs = np.diff(np.array([*self.mark_index, len(self.values)], np.int64))
-        return np.repeat(np.array(self.mark_ms, np.int64), runs)
+        bounds = np.array([*self.mark_index, len(self.values)], np.int64)
+        return np.repeat(np.array(self.mark_ms, np.int64), bounds[1:] - bounds[:-1])
 
     def place(
         self,
@@ -108,14 +113,12 @@ class Chunk(Group):
         return delivery is None or delivery.done
 
     def error(self, index: int) -> RaykafkaError | None:
-        """See ``futures.Group``."""
         delivery = self._delivery(index)
         if delivery is not None:
             return delivery.error
         return self._failure or self._errors[index]
 
     def result(self, index: int) -> RecordMetadata:
-        """See ``futures.Group``."""
         delivery = self._delivery(index)
         assert delivery is not None
         position = index if self._position_of is None else self._position_of[index]
@@ -170,7 +173,7 @@ class TableGroup(Group):
         self.parts = ()
 
     def settled(self, index: int) -> bool:
-        return self.complete
+        return self.complete()
 
     def error(self, index: int) -> RaykafkaError | None:
         """The first error of any batch; the other batches may be in the log."""
@@ -178,7 +181,6 @@ class TableGroup(Group):
         return self._failure or next(failures, None)
 
     def result(self, index: int) -> list[BatchMetadata]:
-        """See ``futures.Group``."""
         return [
             BatchMetadata(
                 self.topic,

@@ -139,6 +139,11 @@ class ClusterMetadata:
         """The cluster's secret, for connections to partition leaders."""
         return self._link.secret
 
+    @property
+    def closed(self) -> bool:
+        """Whether ``close`` has been called."""
+        return self._link.closed
+
     def cached(self, name: str) -> TopicMetadata | None:
         """What is known of the topic, however old; never asks anybody."""
         return self._topics.get(name)
@@ -212,6 +217,11 @@ class ClusterMetadata:
     def topic_info(self, name: str) -> TopicInfo | None:
         """The last answer about the topic as it came over the wire."""
         return self._infos.get(name)
+
+    def refresh_if_old(self, name: str) -> None:
+        """``request_refresh`` if the topic was last heard of ``metadata_max_age_ms`` ago."""
+        if self._too_old(name):
+            self.request_refresh(name)
 
     def request_refresh(self, name: str) -> None:
         """Have the topic asked for again in the background, soon; listeners hear of the answer."""

@@ -119,11 +119,7 @@ class PartitionQueue:
             if identity == self._identity:
                 return None
             self._adopt(identity)
-        if (
-            not self._queue
-            or len(self._in_flight) >= self._window
-            or now_ms < self.not_before_ms
-        ):
+        if not self._queue or len(self._in_flight) >= self._window or now_ms < self.not_before_ms:
             return None
         delivery = self._queue[0]
         if delivery.base_sequence == NO_SEQUENCE and identity.numbered:
@@ -173,6 +169,12 @@ class PartitionQueue:
             self._start_recovery()
         self._remove(delivery)
         return True
+
+    def discard(self, delivery: Delivery) -> None:
+        """What ``next_to_send`` gave cannot be sent, ever; the caller settles it."""
+        if delivery.base_sequence != NO_SEQUENCE and delivery.attempts == 0:
+            self._move_up(delivery)
+        self._remove(delivery)
 
     def take_expired(self, before_ms: int) -> list[Delivery]:
         """Batches created before that time; the caller settles them as timed out.
