@@ -21,6 +21,7 @@ class LogSegment(SegmentRange):
     __slots__ = (
         "_checked",
         "_trusted_from",
+        "deleted",
         "file_version",
         "first_append_ms",
         "index",
@@ -33,6 +34,8 @@ class LogSegment(SegmentRange):
         super().__init__(base_offset, base_offset, 0)
         self.path = path
         self.sealed = False
+        self.deleted = False
+        """Retention has taken it; set before its file goes."""
         self.index: SegmentIndex | None = SegmentIndex()
         """None for a sealed segment whose index is not loaded."""
         self.schema_id = -1

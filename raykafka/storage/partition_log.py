@@ -16,35 +16,28 @@ from raykafka.errors import (
     FencedLeaderEpochError,
     InvalidRecordError,
     KafkaStorageError,
-    OffsetOutOfRangeError,
     UnknownSchemaVersionError,
 )
 from raykafka.log.batch_header import LOG_APPEND_TIME, BatchHeader, stamp
-from raykafka.log.retention import plan_retention
+from raykafka.log.retention import check_delete_records, plan_retention
 from raykafka.log.schema import UNTYPED_SCHEMA
-from raykafka.log.segment import build_preamble, segment_name, should_roll
+from raykafka.log.segment import segment_name, should_roll
 from raykafka.model import OffsetAndTimestamp, PartitionId
 from raykafka.storage.api import MissingFileError, SegmentStore
-from raykafka.storage.checkpoints import (
-    CHECKPOINT_FILE,
-    Checkpoint,
-    ProducerSnapshot,
-    encode,
-    snapshot_name,
-)
+from raykafka.storage.log_files import LogFiles
 from raykafka.storage.log_reader import LogReader
 from raykafka.storage.log_segment import LogSegment
 from raykafka.storage.log_types import AppendResult as AppendResult
 from raykafka.storage.log_types import LogConfig as LogConfig
 from raykafka.storage.log_types import RecoveryReport as RecoveryReport
 from raykafka.storage.log_types import SegmentSlice as SegmentSlice
-from raykafka.storage.recovery import Recovered, recover, schema_of, seal
+from raykafka.storage.log_writer import LogWriter
+from raykafka.storage.recovery import Recovered, recover
 
 MAX_SEGMENT_BATCHES = 1 << 17
 """A segment of tiny batches is sealed before its index grows out of hand, as Kafka rolls when
 ``segment.index.bytes`` is full."""
 _CHECKPOINT_INTERVAL_MS = 30_000
-_SNAPSHOTS_KEPT = 2
 
 
 class PartitionLog:
@@ -53,7 +46,7 @@ class PartitionLog:
     def __init__(
         self,
         store: SegmentStore,
-        directory: str,
+        files: LogFiles,
         partition: PartitionId,
         topic: str,
         config: LogConfig,
@@ -63,9 +56,8 @@ class PartitionLog:
     ) -> None:
         """For ``open``."""
         self._store = store
-        self._directory = directory
-        self._partition = partition
-        self._topic = topic
+        self._files = files
+        self._name = f"{topic}-{partition.partition}"
         self._config = config
         self._schemas = schemas
         self._segments = recovered.segments
@@ -80,13 +72,14 @@ class PartitionLog:
         self.flushed_offset = recovered.recovery_offset
         """End of what survives a power cut."""
         self._leader_epoch = self.epochs.latest_epoch
-        self._reader = LogReader(
-            store, self._segments, partition, f"{topic}-{partition.partition}", schemas
-        )
-        self._failure: KafkaStorageError | None = None
-        self._written = recovered.checkpoint
+        self._reader = LogReader(store, self._segments, partition, self._name, schemas)
+        self._writer = LogWriter(store, self._name)
         self._checkpoint_at_ms = now_ms + _CHECKPOINT_INTERVAL_MS
-        self._unflushed: list[LogSegment] = []
+        self._unflushed = [
+            segment
+            for segment in recovered.segments.items
+            if segment.sealed and segment.next_offset > recovered.recovery_offset
+        ]
         self._rolling = threading.Lock()  # the list above and the active segment, for ``flush``
 
     @classmethod
@@ -111,10 +104,11 @@ class PartitionLog:
         ``KafkaStorageError`` for what the disk does not do.
         """
         schemas = tuple(schemas) or (UNTYPED_SCHEMA,)
-        recovered = recover(store, directory, partition, topic, schemas, must_exist=must_exist)
-        log = cls(store, directory, partition, topic, config, schemas, recovered, now_ms)
+        files = LogFiles(store, directory, topic, partition)
+        recovered = recover(store, files, partition, topic, schemas, must_exist=must_exist)
+        log = cls(store, files, partition, topic, config, schemas, recovered, now_ms)
         log._producers.expire(now_ms, config.producer_id_expiration_ms)
-        if recovered.checkpoint is None:
+        if not recovered.has_checkpoint:
             log._write_checkpoint(durable=False)
         return log
 
@@ -162,8 +156,8 @@ class PartitionLog:
         ``FencedLeaderEpochError`` when a newer leader has written here, ``DiskFullError`` (the log
         goes on) or ``KafkaStorageError`` (the log is offline from then on).
         """
-        if self._failure is not None:
-            raise self._offline()
+        if self._writer.failure is not None:
+            self._writer.check()
         if header.schema_id != len(self._schemas) - 1:
             raise self._wrong_schema(header.schema_id)
         if header.producer_id >= 0:
@@ -199,7 +193,10 @@ class PartitionLog:
             append_time_ms=now_ms,
             log_append_time=append_time == LOG_APPEND_TIME,
         )
-        position = self._write(active, message)
+        if not active.size_bytes:
+            self._writer.begin(active, self._schemas[-1])
+            self._write_checkpoint(durable=False)
+        position = self._writer.write(active, message)
         stamped = BatchHeader._make(
             (base_offset, leader_epoch, now_ms, int(append_time), *header[4:])
         )
@@ -221,13 +218,13 @@ class PartitionLog:
         active = self._segments.active
         if not len(active.loaded_index):
             return
-        self._attempt_seal(active)
+        self._writer.seal(active, self._schemas)
         base_offset = self.log_end_offset
-        new = LogSegment(f"{self._directory}/{segment_name(base_offset)}", base_offset)
+        new = LogSegment(self._files.path(segment_name(base_offset)), base_offset)
         with self._rolling:
             self._unflushed.append(active)
             self._segments.append(new)
-        self._write_snapshot(base_offset)
+        self._files.write_producers(base_offset, self._producers)
         self._write_checkpoint(durable=False)
         self._checkpoint_at_ms = now_ms + _CHECKPOINT_INTERVAL_MS
 
@@ -238,8 +235,7 @@ class PartitionLog:
         offline then, because what a failed fsync has lost is never known ("fsyncgate").
         """
         with self._rolling:
-            if self._failure is not None:
-                raise self._offline()
+            self._writer.check()
             end = self.log_end_offset
             sealed = list(self._unflushed)
             active = self._segments.active
@@ -248,7 +244,7 @@ class PartitionLog:
         for segment in (*sealed, active):
             if segment is active and not active.size_bytes:
                 continue
-            self._flush_file(segment)
+            self._writer.flush(segment)
         with self._rolling:
             self._unflushed = [each for each in self._unflushed if each not in sealed]
             self.flushed_offset = max(self.flushed_offset, end)
@@ -284,17 +280,13 @@ class PartitionLog:
     # --- upkeep -----------------------------------------------------------------------------------
 
     def delete_records(self, before: int) -> int:
-        """Move the log start to ``before`` and delete segments below it; returns the log start.
+        """Move the log start to ``before`` (-1: the log's end) and delete segments below it.
 
-        Durable when it returns. Raises ``OffsetOutOfRangeError`` behind the log's end.
+        Returns the log start; it is durable then. Raises ``OffsetOutOfRangeError`` behind the end.
         """
-        if not 0 <= before <= self.log_end_offset:
-            raise OffsetOutOfRangeError(
-                f"records of {self._topic}-{self._partition.partition} can be deleted up to offset "
-                f"{self.log_end_offset}, not up to {before}"
-            )
-        if before <= self._view.log_start_offset:
-            return self._view.log_start_offset
+        before = check_delete_records(self._view, before, self.log_end_offset)
+        if before == self._view.log_start_offset:
+            return before
         previous = self._view.log_start_offset
         self._view.advance_log_start(before)
         try:
@@ -302,18 +294,13 @@ class PartitionLog:
         except KafkaStorageError:
             self._view.log_start_offset = previous
             raise
-        count = 0
-        for segment in self._segments.items[:-1]:
-            if segment.next_offset > before:
-                break
-            count += 1
-        self._delete_segments(count)
-        self.epochs.truncate_before(self._view.log_start_offset)
-        return self._view.log_start_offset
+        sealed = self._segments.items[:-1]
+        self._delete_segments(sum(segment.next_offset <= before for segment in sealed))
+        return before
 
     def apply_retention(self, now_ms: int, high_watermark: int) -> int:
         """Delete segments by ``retention.ms`` and ``retention.bytes``; returns how many went."""
-        if self._failure is not None:
+        if self._writer.failure is not None:
             return 0
         plan = plan_retention(
             self._view,
@@ -330,18 +317,15 @@ class PartitionLog:
         try:
             self._write_checkpoint(durable=False)
         except DiskFullError:
-            # Deleting is what makes room: without a checkpoint the log begins at its first segment.
-            self._store.delete(f"{self._directory}/{CHECKPOINT_FILE}")
-            self._written = None
+            # Deleting is what makes room; without a checkpoint a log begins at its first segment.
+            self._files.delete_checkpoint()
         self._delete_segments(plan.delete)
-        if self._written is None:
-            self._write_checkpoint(durable=False)
-        self.epochs.truncate_before(self._view.log_start_offset)
+        self._write_checkpoint(durable=False)
         return plan.delete
 
     def tick(self, now_ms: int) -> None:
         """Roll by ``segment.ms``, expire idle producers, write a checkpoint now and then."""
-        if self._failure is not None:
+        if self._writer.failure is not None:
             return
         active = self._segments.active
         if len(active.loaded_index) and now_ms - active.first_append_ms > self._config.segment_ms:
@@ -362,126 +346,54 @@ class PartitionLog:
 
         Closing twice does nothing. Raises ``KafkaStorageError`` if the log is offline.
         """
-        if isinstance(self._failure, _Closed):
+        if self._writer.closed:
             return
         self.flush()
         self._write_checkpoint(durable=True)
-        self._failure = _Closed(f"the log of {self._topic} is closed")
+        self._writer.close("is closed")
 
     def delete(self) -> None:
         """Delete every file of the log; it cannot be used afterwards."""
         with self._rolling:
-            self._failure = _Closed(f"the log of {self._topic} has been deleted")
-        for path in self._store.list(self._directory + "/"):
-            self._store.delete(path)
+            self._writer.close("has been deleted")
+        self._files.delete_all()
 
     # --- inside -----------------------------------------------------------------------------------
 
-    def _write(self, segment: LogSegment, message: bytearray | memoryview) -> int:
-        """Write a batch to the end of the file, which is begun if need be; returns its position."""
-        try:
-            if not segment.size_bytes:
-                preamble = build_preamble(self._schemas[-1])
-                segment.size_bytes = self._store.append(segment.path, preamble)
-                self._write_checkpoint(durable=False)
-            position = segment.size_bytes
-            end = self._store.append(segment.path, message)
-        except DiskFullError:
-            raise
-        except KafkaStorageError as error:
-            self._failure = error
-            raise
-        if end != position + len(message):
-            self._failure = KafkaStorageError(
-                f"{segment.path} has {end} bytes where {position + len(message)} were expected: it "
-                "was changed from outside; restart the partition to see what is left"
-            )
-            raise self._failure
-        return position
-
-    def _attempt_seal(self, segment: LogSegment) -> None:
-        try:
-            seal(self._store, segment, schema_of(self._store, segment, self._schemas))
-        except DiskFullError:
-            raise
-        except KafkaStorageError as error:
-            self._failure = error
-            raise
-
-    def _flush_file(self, segment: LogSegment) -> None:
-        try:
-            self._store.flush(segment.path)
-        except MissingFileError as error:
-            if segment in self._segments.items and not isinstance(self._failure, _Closed):
-                self._failure = error
-                raise
-        except KafkaStorageError as error:
-            self._failure = error
-            raise
-
     def _delete_segments(self, count: int) -> None:
+        self.epochs.truncate_before(self._view.log_start_offset)
         if not count:
             return
         with self._rolling:
             dropped = self._segments.drop(count)
             self._unflushed = [each for each in self._unflushed if each not in dropped]
         for segment in dropped:
+            segment.deleted = True
             try:
                 self._store.delete(segment.path)
             except MissingFileError:
                 continue  # somebody was faster; gone is gone
 
-    def _write_snapshot(self, offset: int) -> None:
-        """Keep the producers' state at ``offset``, and the snapshot before it in case of damage."""
-        snapshot = ProducerSnapshot(
-            offset, self._partition.topic_id, self._partition.partition, self._producers.to_plain()
-        )
-        path = f"{self._directory}/{snapshot_name(offset)}"
-        self._store.publish(path, encode(snapshot), durable=False)
-        suffix = snapshot_name(0)[20:]
-        paths = [each for each in self._store.list(self._directory + "/") if each.endswith(suffix)]
-        for old in paths[:-_SNAPSHOTS_KEPT]:
-            self._store.delete(old)
-
     def _write_checkpoint(self, *, durable: bool) -> None:
         active = self._segments.active
-        checkpoint = Checkpoint(
-            self._topic,
-            self._partition.topic_id,
-            self._partition.partition,
-            self._view.log_start_offset,
-            self.flushed_offset,
-            self.log_end_offset,
-            active.base_offset,
-            active.size_bytes > 0,
+        self._files.write_checkpoint(
+            log_start_offset=self._view.log_start_offset,
+            recovery_offset=self.flushed_offset,
+            log_end_offset=self.log_end_offset,
+            active_base_offset=active.base_offset,
+            active_created=active.size_bytes > 0,
+            durable=durable,
         )
-        if checkpoint == self._written:
-            return
-        path = f"{self._directory}/{CHECKPOINT_FILE}"
-        self._store.publish(path, encode(checkpoint), durable=durable)
-        self._written = checkpoint
 
     def _check_epoch(self, leader_epoch: int) -> None:
         if leader_epoch < self._leader_epoch:
             raise FencedLeaderEpochError(
-                f"a leader of epoch {self._leader_epoch} has written to {self._topic}-"
-                f"{self._partition.partition}; epoch {leader_epoch} is over"
+                f"a leader of epoch {self._leader_epoch} has written to "
+                f"{self._name}; epoch {leader_epoch} is over"
             )
 
     def _wrong_schema(self, schema_id: int) -> UnknownSchemaVersionError:
         return UnknownSchemaVersionError(
-            f"the batch has schema {schema_id}, the newest one of {self._topic} is "
+            f"the batch has schema {schema_id}, the newest one of {self._name} is "
             f"{len(self._schemas) - 1}; refresh the metadata and encode it again"
         )
-
-    def _offline(self) -> KafkaStorageError:
-        if isinstance(self._failure, _Closed):
-            return KafkaStorageError(self._failure.message)
-        return KafkaStorageError(
-            f"the log of {self._topic}-{self._partition.partition} is offline since: "
-            f"{self._failure}. Restart the partition once the disk is well"
-        )
-
-
-class _Closed(KafkaStorageError):
-    """The log is closed."""

@@ -16,7 +16,6 @@ import pyarrow as pa
 from raykafka.errors import (
     CorruptMessageError,
     DiskFullError,
-    InconsistentTopicIdError,
     LogDamagedError,
 )
 from raykafka.log.batch_header import BatchHeader, peek_header
@@ -26,7 +25,6 @@ from raykafka.log.producers import ProducerStates
 from raykafka.log.segment import (
     END_OF_STREAM,
     MAGIC,
-    build_footer,
     build_preamble,
     parse_segment_name,
     read_preamble,
@@ -34,16 +32,11 @@ from raykafka.log.segment import (
 )
 from raykafka.model import PartitionId
 from raykafka.storage.api import SegmentStore
-from raykafka.storage.checkpoints import (
-    CHECKPOINT_FILE,
-    Checkpoint,
-    ProducerSnapshot,
-    decode,
-    parse_snapshot_name,
-    snapshot_name,
-)
+from raykafka.storage.checkpoints import CHECKPOINT_FILE, Checkpoint
+from raykafka.storage.log_files import LogFiles
 from raykafka.storage.log_segment import LogSegment, gaps_of, open_sealed
 from raykafka.storage.log_types import RecoveryReport
+from raykafka.storage.log_writer import LogWriter
 from raykafka.storage.scan import scan
 from raykafka.storage.segments import Segments
 
@@ -56,56 +49,34 @@ class Recovered(NamedTuple):
     epochs: LeaderEpochCache
     recovery_offset: int
     """End of what is known to be durable."""
-    checkpoint: Checkpoint | None
-    """As it was found."""
+    has_checkpoint: bool
     report: RecoveryReport
 
 
 def recover(
     store: SegmentStore,
-    directory: str,
+    files: LogFiles,
     partition: PartitionId,
     topic: str,
     schemas: Sequence[pa.Schema],
     *,
     must_exist: bool,
 ) -> Recovered:
-    """Open what ``directory`` holds; see ``PartitionLog.open`` for the errors."""
-    return _Recovery(store, directory, partition, topic, schemas).run(must_exist)
-
-
-def seal(store: SegmentStore, segment: LogSegment, schema: pa.Schema) -> None:
-    """Write the footer; all or nothing, raises ``DiskFullError``."""
-    segment.size_bytes = store.append(segment.path, build_footer(schema, segment.loaded_index))
-    segment.sealed = True
-
-
-def schema_of(store: SegmentStore, segment: LogSegment, schemas: Sequence[pa.Schema]) -> pa.Schema:
-    """The storage schema that a segment's batches were written with."""
-    index = segment.loaded_index
-    if len(index):
-        try:
-            header = peek_header(store.read(segment.path, index.position[0], PREFIX_SIZE))
-            return schemas[header.schema_id]
-        except (CorruptMessageError, IndexError):
-            pass  # then it stands at the beginning of the file
-    try:
-        return read_preamble(store.read(segment.path, 0, segment.size_bytes)).schema
-    except CorruptMessageError:
-        return schemas[-1]
+    """Open the log to which ``files`` belong; see ``PartitionLog.open`` for the errors."""
+    return _Recovery(store, files, partition, topic, schemas).run(must_exist)
 
 
 class _Recovery:
     def __init__(
         self,
         store: SegmentStore,
-        directory: str,
+        files: LogFiles,
         partition: PartitionId,
         topic: str,
         schemas: Sequence[pa.Schema],
     ) -> None:
         self._store = store
-        self._directory = directory
+        self._files = files
         self._partition = partition
         self._name = f"{topic}-{partition.partition}"
         self._schemas = schemas
@@ -117,21 +88,22 @@ class _Recovery:
         self._replay_from = -1
 
     def run(self, must_exist: bool) -> Recovered:
-        names = [path.rpartition("/")[2] for path in self._store.list(self._directory + "/")]
-        checkpoint = self._read_checkpoint(CHECKPOINT_FILE in names)
+        names = self._files.names()
+        checkpoint = self._read_checkpoint(names)
         bases = [base for base in map(parse_segment_name, names) if base is not None]
         if must_exist and checkpoint is None and not bases:
             raise LogDamagedError(
-                f"the log of {self._name} was here before and is gone: {self._directory} is empty. "
-                "Restore it, or delete the topic"
+                f"the log of {self._name} was here before and is gone: {self._files.directory} is "
+                "empty. Restore it, or delete the topic"
             )
-        for name in names:
-            if name.endswith(".tmp"):  # a crash while a small file was published
-                self._store.delete(f"{self._directory}/{name}")
         self._recovery_offset = 0 if checkpoint is None else checkpoint.recovery_offset
-        if checkpoint is None and bases and not self._report.notes:
-            self._report.notes.append(f"{self._name} has no checkpoint; it is made anew")
-        self._replay_from = self._load_producers(names, bases)
+        self._replay_from, self._producers = self._files.read_producers(
+            names, bases[-1] if bases else -1, self._report.notes
+        )
+        if self._replay_from < 0 and len(bases) > 1:
+            self._report.notes.append(
+                f"{self._name} has no snapshot of its producers; they are rebuilt from its batches"
+            )
         items = [self._open_segment(base, last=base == bases[-1]) for base in bases]
         segments = self._assemble(items, checkpoint, self._known_end(checkpoint, names))
         self._report.damaged = [(start, end) for start, end in segments.view.damaged]
@@ -141,53 +113,19 @@ class _Recovery:
             self._producers,
             self._epochs,
             min(self._recovery_offset, segments.view.log_end_offset),
-            checkpoint,
+            checkpoint is not None,
             self._report,
         )
 
-    # --- small files ------------------------------------------------------------------------------
-
-    def _read_checkpoint(self, exists: bool) -> Checkpoint | None:
-        if not exists:
-            return None
-        path = f"{self._directory}/{CHECKPOINT_FILE}"
-        try:
-            data = self._store.read(path, 0, self._store.size(path))
-            checkpoint = decode(data, Checkpoint, path)
-        except LogDamagedError as error:
-            self._report.notes.append(str(error))
-            return None
-        found = PartitionId(checkpoint.topic_id, checkpoint.partition)  # type: ignore[arg-type]
-        if found != self._partition:
-            raise InconsistentTopicIdError(
-                f"{self._directory} belongs to partition {found.partition} of topic id "
-                f"{found.topic_id}, not to {self._partition.partition} of "
-                f"{self._partition.topic_id}; move it out of the log directory"
-            )
-        return checkpoint
-
-    def _load_producers(self, names: Sequence[str], bases: Sequence[int]) -> int:
-        """Restore the newest good snapshot; returns its offset, -1 where there is none."""
-        offsets = [offset for offset in map(parse_snapshot_name, names) if offset is not None]
-        for offset in sorted(offsets, reverse=True):
-            if not bases or offset > bases[-1]:
-                continue
-            path = f"{self._directory}/{snapshot_name(offset)}"
+    def _read_checkpoint(self, names: Sequence[str]) -> Checkpoint | None:
+        if CHECKPOINT_FILE in names:
             try:
-                data = self._store.read(path, 0, self._store.size(path))
-                snapshot = decode(data, ProducerSnapshot, path)
-                states = ProducerStates.from_plain(snapshot.producers)
-            except (LogDamagedError, CorruptMessageError) as error:
+                return self._files.read_checkpoint()
+            except LogDamagedError as error:
                 self._report.notes.append(str(error))
-                continue
-            if (snapshot.topic_id, snapshot.partition) == tuple(self._partition):
-                self._producers = states
-                return offset
-        if len(bases) > 1:
-            self._report.notes.append(
-                f"{self._name} has no snapshot of its producers; they are rebuilt from its batches"
-            )
-        return -1
+        elif names:
+            self._report.notes.append(f"{self._name} has no checkpoint; it is made anew")
+        return None
 
     def _known_end(self, checkpoint: Checkpoint | None, names: Sequence[str]) -> int:
         """Offset that the log reached for certain, by what the checkpoint says."""
@@ -202,7 +140,7 @@ class _Recovery:
     # --- segments ---------------------------------------------------------------------------------
 
     def _open_segment(self, base: int, *, last: bool) -> LogSegment:
-        path = f"{self._directory}/{segment_name(base)}"
+        path = self._files.path(segment_name(base))
         size = self._store.size(path)
         try:
             segment = open_sealed(self._store, path, base, size)
@@ -276,12 +214,12 @@ class _Recovery:
             segment.size_bytes += len(torn)
             self._report.notes.append(f"{segment.path} has no footer and is read without one")
             return
-        schema = schema_of(self._store, segment, self._schemas)
         try:
             if torn:
                 self._store.truncate(segment.path, segment.size_bytes)
-            seal(self._store, segment, schema)
-            self._store.flush(segment.path)
+            writer = LogWriter(self._store, self._name)
+            writer.seal(segment, self._schemas)
+            writer.flush(segment)
         except DiskFullError as error:
             self._report.notes.append(f"{segment.path} is not sealed: {error}")
         else:
@@ -325,7 +263,7 @@ class _Recovery:
         while items and items[0].sealed and items[0].next_offset <= log_start:
             self._store.delete(items.pop(0).path)  # a crash came between checkpoint and deletion
         if not items or items[-1].sealed:
-            items.append(LogSegment(f"{self._directory}/{segment_name(log_end)}", log_end))
+            items.append(LogSegment(self._files.path(segment_name(log_end)), log_end))
         items[-1].next_offset = log_end
         segments = Segments(self._store, items, log_start)
         for start, end in self._damaged:

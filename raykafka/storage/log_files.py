@@ -1,0 +1,148 @@
+"""The small files of one log: its checkpoint and the snapshots of its producers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from raykafka.errors import (
+    CorruptMessageError,
+    InconsistentTopicIdError,
+    LogDamagedError,
+)
+from raykafka.log.producers import ProducerStates
+from raykafka.model import PartitionId, TopicId
+from raykafka.storage.api import SegmentStore
+from raykafka.storage.checkpoints import (
+    CHECKPOINT_FILE,
+    Checkpoint,
+    ProducerSnapshot,
+    decode,
+    encode,
+    parse_snapshot_name,
+    snapshot_name,
+)
+
+_SNAPSHOTS_KEPT = 2
+_TEMPORARY = ".tmp"
+
+
+class LogFiles:
+    """Reads and writes what stands beside the segments in a log's directory."""
+
+    __slots__ = ("_partition", "_store", "_topic", "_written", "directory")
+
+    def __init__(
+        self, store: SegmentStore, directory: str, topic: str, partition: PartitionId
+    ) -> None:
+        self._store = store
+        self.directory = directory
+        self._topic = topic
+        self._partition = partition
+        self._written: Checkpoint | None = None
+
+    def path(self, name: str) -> str:
+        """Where a file of the log stands in the store."""
+        return f"{self.directory}/{name}"
+
+    def names(self) -> list[str]:
+        """Names of all files; those of interrupted publications are deleted."""
+        names = [path[len(self.directory) + 1 :] for path in self._store.list(self.path(""))]
+        for name in names:
+            if name.endswith(_TEMPORARY):
+                self._store.delete(self.path(name))
+        return [name for name in names if not name.endswith(_TEMPORARY)]
+
+    def delete_all(self) -> None:
+        """Delete every file; the checkpoint goes last, since it says whose the directory is."""
+        for path in sorted(self._store.list(self.path("")), key=self._is_checkpoint):
+            self._store.delete(path)
+
+    # --- checkpoint -------------------------------------------------------------------------------
+
+    def read_checkpoint(self) -> Checkpoint:
+        """The checkpoint, which is there.
+
+        Raises ``LogDamagedError``, ``UnsupportedVersionError``, or ``InconsistentTopicIdError``.
+        """
+        path = self.path(CHECKPOINT_FILE)
+        checkpoint = decode(self._content(path), Checkpoint, path)
+        found = PartitionId(TopicId(checkpoint.topic_id), checkpoint.partition)
+        if found != self._partition:
+            raise InconsistentTopicIdError(
+                f"{self.directory} belongs to partition {found.partition} of topic id "
+                f"{found.topic_id}, not to {self._partition.partition} of "
+                f"{self._partition.topic_id}; move it out of the log directory"
+            )
+        self._written = checkpoint
+        return checkpoint
+
+    def write_checkpoint(
+        self,
+        *,
+        log_start_offset: int,
+        recovery_offset: int,
+        log_end_offset: int,
+        active_base_offset: int,
+        active_created: bool,
+        durable: bool,
+    ) -> None:
+        """Write the checkpoint unless it says so already; raises ``DiskFullError``."""
+        checkpoint = Checkpoint(
+            self._topic,
+            self._partition.topic_id,
+            self._partition.partition,
+            log_start_offset,
+            recovery_offset,
+            log_end_offset,
+            active_base_offset,
+            active_created,
+        )
+        if checkpoint != self._written:
+            self._store.publish(self.path(CHECKPOINT_FILE), encode(checkpoint), durable=durable)
+            self._written = checkpoint
+
+    def delete_checkpoint(self) -> None:
+        """Delete it; without one a log begins at its first segment."""
+        self._written = None
+        self._store.delete(self.path(CHECKPOINT_FILE))
+
+    # --- producers --------------------------------------------------------------------------------
+
+    def read_producers(
+        self, names: Sequence[str], up_to: int, problems: list[str]
+    ) -> tuple[int, ProducerStates]:
+        """The newest good snapshot at or below offset ``up_to``, and that offset; -1 for none.
+
+        What is wrong with newer ones is added to ``problems``.
+        """
+        offsets = [offset for offset in map(parse_snapshot_name, names) if offset is not None]
+        for offset in sorted(offsets, reverse=True):
+            if offset > up_to:
+                continue
+            path = self.path(snapshot_name(offset))
+            try:
+                snapshot = decode(self._content(path), ProducerSnapshot, path)
+                states = ProducerStates.from_plain(snapshot.producers)
+            except (LogDamagedError, CorruptMessageError) as error:
+                problems.append(str(error))
+                continue
+            if (snapshot.topic_id, snapshot.partition) == tuple(self._partition):
+                return offset, states
+        return -1, ProducerStates()
+
+    def write_producers(self, offset: int, producers: ProducerStates) -> None:
+        """Keep their state at ``offset``, and the snapshot before it in case of damage."""
+        snapshot = ProducerSnapshot(
+            offset, self._partition.topic_id, self._partition.partition, producers.to_plain()
+        )
+        self._store.publish(self.path(snapshot_name(offset)), encode(snapshot), durable=False)
+        names = [path[len(self.directory) + 1 :] for path in self._store.list(self.path(""))]
+        offsets = sorted(each for each in map(parse_snapshot_name, names) if each is not None)
+        for old in offsets[:-_SNAPSHOTS_KEPT]:
+            self._store.delete(self.path(snapshot_name(old)))
+
+    def _is_checkpoint(self, path: str) -> bool:
+        return path == self.path(CHECKPOINT_FILE)
+
+    def _content(self, path: str) -> memoryview:
+        return self._store.read(path, 0, self._store.size(path))
