@@ -71,7 +71,8 @@ def as_batch(rows: Rows, metadata: Sequence[str]) -> pa.RecordBatch:
         return rows.columns.select(names)
     columns = [_METADATA[name](rows) for name in metadata]
     columns += [rows.columns.column(name) for name in names]
-    return pa.RecordBatch.from_arrays(columns, schema=_schema(rows, tuple(metadata), names))
+    fields = [rows.columns.schema.field(name) for name in names]
+    return pa.RecordBatch.from_arrays(columns, schema=metadata_schema(metadata, fields))
 
 
 def as_table(batches: Sequence[pa.RecordBatch]) -> pa.Table:
@@ -92,8 +93,8 @@ def as_table(batches: Sequence[pa.RecordBatch]) -> pa.Table:
         ) from error
 
 
-def _schema(rows: Rows, metadata: tuple[str, ...], names: tuple[str, ...]) -> pa.Schema:
-    values = [rows.columns.schema.field(name) for name in names]
+def metadata_schema(metadata: Sequence[str], values: Iterable[pa.Field]) -> pa.Schema:
+    """The schema of what ``as_batch`` makes."""
     return pa.schema([*[pa.field(name, _TYPES[name]) for name in metadata], *values])
 
 
