@@ -63,7 +63,7 @@ class ProduceHandler:
         self._disk_guard.check(size)
         header = verify(payload, replica.partition)
         _check_header(header, size)
-        validate_batch(payload, _schema_of(header.schema_id, replica.schemas))
+        validate_batch(payload, _schema_of(header.schema_id, replica.schemas), header=header)
 
         clock = self._clock
         result = replica.log.append(

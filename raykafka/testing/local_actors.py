@@ -65,7 +65,7 @@ class LocalBroker:
     async def start(self) -> ActorStarted:
         """See the port."""
         self._life.check()
-        return await self._shell.start()
+        return await asyncio.shield(asyncio.ensure_future(self._shell.start()))
 
     async def stop(self) -> None:
         """See the port; the actor stays until it is killed."""
@@ -93,14 +93,16 @@ class LocalPartitionActor:
     async def start(self) -> ActorStarted:
         """See the port."""
         self._life.check()
-        return await self._shell.start()
+        return await asyncio.shield(asyncio.ensure_future(self._shell.start()))
 
     async def assign(
         self, assignments: Sequence[PartitionAssignment], removals: Sequence[PartitionRemoval]
     ) -> list[AssignmentResult]:
         """See the port."""
         self._life.check()
-        return await self._shell.assign(assignments, removals)
+        # As under Ray: a caller that gives up does not stop what it asked for.
+        assigning = asyncio.ensure_future(self._shell.assign(assignments, removals))
+        return await asyncio.shield(assigning)
 
     async def stop(self) -> None:
         """See the port; the actor stays until it is killed."""
