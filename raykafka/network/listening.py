@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from raykafka.actors.ports import Handler, ListenerSpec
-from raykafka.errors import UnsupportedVersionError
+from raykafka.errors import ServerBusyError, UnsupportedVersionError
 from raykafka.network.buffers import BufferPool
 from raykafka.network.connection import CHUNK_BYTES
 from raykafka.protocol import apis
@@ -23,6 +23,8 @@ AUTHENTICATION_TIMEOUT_S: Final = 5.0
 """A peer that has not proven the secret by then is dropped."""
 STALL_TIMEOUT_S: Final = 30.0
 """A frame that was begun and gets no further byte for this long ends its connection."""
+MAX_STRANGERS: Final = 1024
+"""Connections that may be in the middle of their handshake."""
 IDLE_SWEEPS: Final = 30
 """After this many sweeps without a large payload the receive buffers are given back."""
 
@@ -70,8 +72,11 @@ class ListenerState:
         """Every connection receives here; nothing of it is used after a read has been handled."""
         self.pool = BufferPool()
         self.connections: set[ServerConnection] = set()
-        self.refused: set[ServerConnection] = set()
-        """Peers over the limit, for as long as they are being told."""
+        self.strangers: dict[ServerConnection, None] = {}
+        """Those of them that have not proven the secret yet, the oldest first."""
+        self.admitted: set[ServerConnection] = set()
+        """Those of them that have."""
+        self.closed = False
         self.deadlines: dict[ServerConnection, float] = {}
         """Peers that must get on: not authenticated yet, or within a frame; loop time."""
         self.waiting: list[ServerConnection] = []
@@ -93,6 +98,46 @@ class ListenerState:
         return UnsupportedVersionError(
             f"{self.spec.node} does not serve api key {api_key}; refresh the metadata"
         )
+
+    def welcome(self, connection: ServerConnection) -> None:
+        """A peer has connected. Strangers do not count as connections, and cannot shut others out:
+        beyond ``MAX_STRANGERS`` the one that has taken longest makes room.
+        """
+        if self.closed:
+            connection.abort()
+            return
+        self.connections.add(connection)
+        self.strangers[connection] = None
+        self.deadlines[connection] = self.loop.time() + self.authentication_timeout_s
+        if len(self.strangers) > MAX_STRANGERS:
+            oldest = next(iter(self.strangers))
+            del self.strangers[oldest]
+            oldest.abort()
+
+    def admit(self, connection: ServerConnection) -> None:
+        """A peer has proven the secret; ``ServerBusyError`` when ``max.connections`` have."""
+        limit = self.spec.limits.max_connections
+        if len(self.admitted) >= limit:
+            raise ServerBusyError(
+                f"{limit} connections are open already (max.connections); close some or try again "
+                "later"
+            )
+        self.strangers.pop(connection, None)
+        self.deadlines.pop(connection, None)
+        self.admitted.add(connection)
+
+    def forget(self, connection: ServerConnection) -> None:
+        """A connection has ended."""
+        self.connections.discard(connection)
+        self.strangers.pop(connection, None)
+        self.admitted.discard(connection)
+        self.deadlines.pop(connection, None)
+
+    def close(self) -> None:
+        """End every connection, and those that are just being accepted."""
+        self.closed = True
+        for connection in list(self.connections):
+            connection.abort()
 
     def account(self, connection: ServerConnection) -> None:
         """Note how much waits to be sent; over the bound the slowest reader is dropped."""

@@ -34,6 +34,8 @@ class TcpListener:
     ) -> None:
         if not spec.secret:
             raise InvalidConfigError("a listener needs the cluster's secret, and it was empty")
+        if not spec.host:
+            raise InvalidConfigError("a listener needs an address; an empty one would mean all")
         self._spec = spec
         self._handlers = handlers
         self._authentication_timeout_s = authentication_timeout_s
@@ -44,8 +46,8 @@ class TcpListener:
 
     @property
     def connection_count(self) -> int:
-        """Connections that are open now."""
-        return 0 if self._state is None else len(self._state.connections)
+        """Peers that are connected and have proven the secret."""
+        return 0 if self._state is None else len(self._state.admitted)
 
     async def start(self) -> Endpoint:
         """Bind and accept; returns the bound address.
@@ -82,8 +84,7 @@ class TcpListener:
         if self._sweeper is not None:
             self._sweeper.cancel()
         server.close()
-        for connection in [*self._state.connections, *self._state.refused]:
-            connection.abort()
+        self._state.close()
         await server.wait_closed()
 
     def _sweep(self) -> None:

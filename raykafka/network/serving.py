@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 from collections.abc import Callable, Sequence
 from typing import Final, cast
 
 from raykafka.actors.ports import Buffer
-from raykafka.errors import InvalidRequestError, RaykafkaError, ServerBusyError, UnknownServerError
+from raykafka.errors import InvalidRequestError, RaykafkaError, UnknownServerError
 from raykafka.network.connection import Fields, FrameReceiver
 from raykafka.network.handshake import ServerHandshake
 from raykafka.network.listening import ListenerState
 from raykafka.network.reply import ServerReply
+from raykafka.network.socket_io import keep_alive
 from raykafka.protocol import apis
 from raykafka.protocol.framing import (
     CONNECTION_ERROR_ID,
@@ -36,8 +36,6 @@ JOIN_BYTES: Final = 32 << 10
 """Payloads up to this size are joined with their head: one write costs more than the copy."""
 LINGER_S: Final = 1.0
 """How long a refused peer may take to read why, before the connection is torn down."""
-MAX_LINGERING: Final = 256
-"""Peers over ``max.connections`` that are told so at the same time; more are just dropped."""
 REFUSAL_DELAY_S: Final = 0.1
 """Pause before a failed proof is answered, so that trying secrets is slow."""
 
@@ -84,37 +82,19 @@ class ServerConnection(FrameReceiver, asyncio.BufferedProtocol):
     # --- begin and end ----------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the connection, or tell the peer that there are too many."""
+        """Take the connection; until it proves the secret it may be dropped for another one."""
         # uvloop's transports have all of asyncio.Transport's methods but are not instances of it.
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(HIGH_WATER_BYTES, LOW_WATER_BYTES)
-        state = self._state
-        limit = state.spec.limits.max_connections
-        if len(state.connections) >= limit:
-            if len(state.refused) >= MAX_LINGERING:
-                self.abort()
-                return
-            state.refused.add(self)
-            self._refuse_peer(
-                CONNECTION_ERROR_ID,
-                ServerBusyError(
-                    f"{limit} connections are open already (max.connections); close some or "
-                    "try again later"
-                ),
-            )
-            return
-        state.connections.add(self)
-        state.deadlines[self] = state.loop.time() + state.authentication_timeout_s
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        keep_alive(transport.get_extra_info("socket"))
+        self._state.welcome(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Give back what the connection held and tell those who wait for it."""
         state = self._state
         self.closed = True
         self.writable = False
-        state.connections.discard(self)
-        state.refused.discard(self)
-        state.deadlines.pop(self, None)
+        state.forget(self)
         state.queued_bytes -= self._queued_bytes
         self._queued_bytes = 0
         self._discard()
@@ -226,18 +206,20 @@ class ServerConnection(FrameReceiver, asyncio.BufferedProtocol):
         correlation_id: int,
         header: memoryview,
     ) -> None:
+        state = self._state
         try:
             answer = handshake.step(api_key, api_version, header)
+            if handshake.role:
+                state.admit(self)
         except RaykafkaError as error:
-            logger.warning("%s refused a peer: %s", self._state.spec.node, error)
+            logger.warning("%s refused a peer: %s", state.spec.node, error)
             self._discard()
-            self._state.loop.call_later(REFUSAL_DELAY_S, self._refuse_peer, correlation_id, error)
+            state.loop.call_later(REFUSAL_DELAY_S, self._refuse_peer, correlation_id, error)
             return
         if handshake.role:
             self.role = handshake.role
             self._handshake = None
-            self._max_bytes = self._state.spec.limits.max_request_bytes
-            self._state.deadlines.pop(self, None)
+            self._max_bytes = state.spec.limits.max_request_bytes
         self.send(correlation_id, answer)
 
     def _fail(self, correlation_id: int, error: RaykafkaError) -> None:
@@ -246,7 +228,10 @@ class ServerConnection(FrameReceiver, asyncio.BufferedProtocol):
     def _watch(self) -> None:
         """The peer is within a frame: it must go on, unless it is this side that waits."""
         state = self._state
-        if self._handshake is not None or self._discarding:
+        if self._discarding:
+            self._carry = b""
+            return
+        if self._handshake is not None:
             return
         if self._stopped:
             state.deadlines.pop(self, None)

@@ -31,7 +31,7 @@ class BlockingSocket:
 
     def __init__(self, connected: socket.socket) -> None:
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        keep_alive(connected)
         connected.settimeout(None)
         self._socket = connected
         self._armed_ms = 0
@@ -133,6 +133,15 @@ class BlockingSocket:
         if received == 0:
             raise ConnectionResetError("the peer closed it")
         return received
+
+
+def keep_alive(connected: socket.socket) -> None:
+    """Have the kernel notice within two minutes that a silent peer's machine is gone."""
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4)):
+        option = getattr(socket, name, None)  # macOS names the first one differently
+        if option is not None:
+            connected.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _advance(rest: list[memoryview], first: int, sent: int) -> int:

@@ -43,7 +43,7 @@ def read_response(key: ApiKey, frame: bytes) -> Message | None:
 
 @st.composite
 def mutated(draw: st.DrawFn, frames: dict[ApiKey, bytes]) -> tuple[ApiKey, bytes]:
-    """A golden frame with bytes changed, put in or taken out; its size is often made right again."""
+    """A golden frame with bytes changed, put in or taken out, often with its size made right."""
     key = draw(st.sampled_from(KEYS))
     frame = bytearray(frames[key])
     for _ in range(draw(st.integers(1, 6))):
