@@ -134,16 +134,19 @@ def decode_batch(
     schema: pa.Schema,
     *,
     columns: Sequence[str] | None = None,
+    header: BatchHeader | None = None,
     max_uncompressed: int = DEFAULT_MAX_UNCOMPRESSED,
 ) -> pa.RecordBatch:
     """The records of a batch that has been verified; uncompressed columns are views of ``message``.
 
     ``schema`` is the storage schema that the batch was written with. With ``columns`` only those
     are decompressed and returned, in the order given. The contents of columns are not validated.
+    ``header`` is what ``verify`` returned; without it the message's is read.
     Raises ``CorruptMessageError`` where the message does not fit the schema or claims more than
     ``max_uncompressed`` bytes, ``InvalidRecordError`` for a column that the schema lacks.
     """
-    header = read_header(message)
+    if header is None:
+        header = read_header(message)
     layout = read_layout(message, header.metadata_size)
     # Arrow reads the buffers it expects and overlooks further ones: columns would be mistaken.
     places = column_layout(schema)
@@ -177,21 +180,24 @@ def validate_batch(
     message: Message,
     schema: pa.Schema,
     *,
+    header: BatchHeader | None = None,
     max_uncompressed: int = DEFAULT_MAX_UNCOMPRESSED,
 ) -> pa.RecordBatch:
     """Decodes a batch from outside and checks everything a reader will rely on.
 
     Checked are the sizes, every buffer and value (UTF-8, offsets, nulls), the number of records
-    and the smallest and largest timestamp. Not checked is the CRC: see ``verify``.
+    and the smallest and largest timestamp. Not checked is the CRC: see ``verify``, whose result
+    may be handed in as ``header``.
     Raises ``InvalidRecordError``.
     """
     try:
-        header = read_header(message)
+        if header is None:
+            header = read_header(message)
         if header.size != len(message):
             raise InvalidRecordError(
                 f"{len(message) - header.size} bytes follow the batch; send one batch at a time"
             )
-        batch = decode_batch(message, schema, max_uncompressed=max_uncompressed)
+        batch = decode_batch(message, schema, header=header, max_uncompressed=max_uncompressed)
         batch.validate(full=True)
     except (CorruptMessageError, *ARROW_ERRORS) as error:
         raise InvalidRecordError(f"the batch is not valid: {error}") from None

@@ -62,6 +62,9 @@ _SLOT_KEY: Final = struct.pack("<4HiIII4sI", 8, 12, 4, 8, 8, 8, 12, 2, b"rk", SL
 _STATISTICS_TABLE: Final = 200
 _KEY_VALUE_VTABLE: Final = 60
 
+_SECOND_KEY: Final = _STATISTICS_TABLE - 56
+_KEYS: Final = ((1, 0), (2, _SECOND_KEY))
+
 _PREFIX: Final = struct.Struct("<Ii28sIq8sI4sI32s106s2s")
 _BEFORE_SLOT: Final = struct.Struct("<Ii28sIq8sI4sI32s")
 
@@ -111,7 +114,7 @@ def read_prefix(message: bytes | bytearray | memoryview) -> Prefix:
             kind,
             pairs,
             first_key,
-            _,
+            second_key,
             slot_key,
             slot,
             end,
@@ -128,7 +131,7 @@ def read_prefix(message: bytes | bytearray | memoryview) -> Prefix:
         or first_key != _FIRST_KEY
         or end != b"\0\0"
         or continuation != CONTINUATION
-        or not 0 < pairs < 3
+        or (pairs, second_key) not in _KEYS
         or not PREFIX_SIZE <= flatbuffer_size + 8 <= MAX_METADATA_BYTES
         or body_size < 0
         or (flatbuffer_size | body_size) & 7
@@ -247,7 +250,7 @@ def build_metadata(layout: Layout, body_size: int, statistics: bytes) -> tuple[b
         _KIND,
         2 if extra else 1,
         _FIRST_KEY,
-        _STATISTICS_TABLE - 56 if extra else 0,
+        _SECOND_KEY if extra else 0,
         _SLOT_KEY,
     )
     return before, after

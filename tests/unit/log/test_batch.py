@@ -274,7 +274,9 @@ def test_a_real_bomb_is_bounded_by_what_the_caller_allows(
 
 
 @pytest.mark.parametrize("compression", [Compression.NONE, Compression.LZ4])
-@pytest.mark.parametrize("change", [(1 << 40, 8), (-8, 8), (0, 1 << 40), (0, -1), (8, 2**63 - 8)])
+@pytest.mark.parametrize(
+    "change", [(1 << 40, 8), (-8, 8), (4, 8), (0, 1 << 40), (0, -1), (8, 2**63 - 8)]
+)
 def test_buffers_outside_of_the_body_are_refused(
     untyped: Any,
     partition: PartitionId,
@@ -365,6 +367,28 @@ def test_a_header_that_lies_about_the_records_is_refused(
         verify(message, partition)
         with pytest.raises(InvalidRecordError, match=message_part):
             validate_batch(message, UNTYPED_SCHEMA)
+
+
+@pytest.mark.parametrize("place", [36, 48, 64, 206, 207])
+def test_metadata_that_are_laid_out_otherwise_are_refused(
+    untyped: Any, partition: PartitionId, joined: Any, place: int
+) -> None:
+    # Arrow might follow such metadata elsewhere than we do, so they are refused CRC or not
+    message = joined(encode_batch(untyped([b"a", b"b"]), partition).chunks)
+    message[place] ^= 8
+    with pytest.raises((InvalidRecordError, CorruptMessageError)):
+        validate_batch(reseal(message, partition), UNTYPED_SCHEMA)
+
+
+def test_a_body_that_is_not_padded_is_refused(
+    untyped: Any, partition: PartitionId, joined: Any
+) -> None:
+    message = joined(encode_batch(untyped([b"a"]), partition).chunks) + bytes(4)
+    header = read_header(message)
+    struct.pack_into("<q", message, 40, header.size - header.metadata_size + 4)
+    message[150:206] = producer_part(header._replace(size=header.size + 4)[5:14])
+    with pytest.raises(CorruptMessageError, match="do not begin with"):
+        read_header(message)
 
 
 def test_bytes_behind_the_batch_are_refused_from_outside(

@@ -159,3 +159,14 @@ def test_finding_the_next_batch(message: bytearray) -> None:
 def test_finding_a_batch_across_the_search_window(message: bytearray, shift: int) -> None:
     start = (1 << 20) + shift
     assert find_batch(memoryview(bytes(start) + message)) == start
+
+
+def test_every_constant_of_the_prefix_is_compared(message: bytearray) -> None:
+    # reading the header alone must tell: the CRC has not been computed yet
+    constants = [*range(4), *range(8, 36), *range(48, 100), *range(206, 208)]
+    for position in constants:
+        message[position] ^= 0x40
+        with pytest.raises(CorruptMessageError):
+            read_header(message)
+        message[position] ^= 0x40
+    read_header(message)

@@ -75,6 +75,9 @@ def test_arrow_tools_open_a_sealed_segment(
     seal: Any, untyped: Any, tmp_path: Path, compression: Compression, gap: bytes
 ) -> None:
     batches = [untyped([b"%d" % n] * rows) for n, rows in enumerate([1, 300, 20])]
+    # a slice of empty lists behind full ones: its child is empty, its parent's offsets are not
+    headers = [[{"key": "k" * (n % 7), "value": b"v"}] * (n % 5) for n in range(3_000)]
+    batches[2] = untyped([b"2"] * 3_020, headers=[*headers, *([None] * 20)]).slice(3_000)
     expected = pa.Table.from_batches(batches)
     sealed = seal(batches, UNTYPED_SCHEMA, compression=compression, gap=gap)
     path = tmp_path / "s.arrow"
