@@ -48,7 +48,7 @@ class Reply(Protocol):
 
 
 Handler = Callable[[Any, Any, Reply], None]
-"""(request struct, payload memoryview, reply); never blocks; a raised error answers with its code."""
+"""(request struct, payload memoryview, reply); never blocks; an error it raises is the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class NodeInfo:
 
 @dataclass(frozen=True, slots=True)
 class ControllerSpec:
-    """Everything a ``ControllerActor`` is started with; small, because Ray keeps it for restarts."""
+    """Everything a ``ControllerActor`` is started with; small, Ray keeps it for restarts."""
 
     name: str
     """Name of the actor, ``<cluster>/controller``."""
@@ -204,7 +204,7 @@ class PartitionActorPort(Protocol):
     """The controller's view of one partition actor."""
 
     async def start(self) -> ActorStarted:
-        """Lock the slot, start the listener. Idempotent. ``LogDirLockedError`` while another lives."""
+        """Lock the slot and listen; idempotent. ``LogDirLockedError`` while another lives."""
 
     async def assign(
         self, assignments: Sequence[PartitionAssignment], removals: Sequence[PartitionRemoval]

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from raykafka.actors.ports import Handler, Reply
+from raykafka.actors.timeouts import cancel_all
 from raykafka.errors import RaykafkaError, ServerBusyError, UnknownServerError
 from raykafka.protocol.messages import ErrorResponse, Message
 
@@ -42,10 +43,7 @@ class RequestTasks:
 
     async def close(self) -> None:
         """Give up what still waits; its senders see their connection end."""
-        for task in list(self._tasks):
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await cancel_all(self._tasks)
 
 
 async def _run(answer: Callable[[Any], Awaitable[Message]], request: Any, reply: Reply) -> None:

@@ -183,13 +183,10 @@ class StateMachineShell(Generic[V]):
         waiter = (holds, asyncio.get_running_loop().create_future())
         self._waiters.append(waiter)
         try:
-            await asyncio.wait_for(waiter[1], timeout_s)
-        except asyncio.TimeoutError:
-            return holds(self.view)
+            await asyncio.wait({waiter[1]}, timeout=timeout_s)
         finally:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
-        return True
+            self._waiters.remove(waiter)
+        return waiter[1].done()
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` whenever ``view`` has changed."""

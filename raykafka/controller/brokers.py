@@ -6,7 +6,7 @@ over knows which names to look for. Whatever an older incarnation says is refuse
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from raykafka.controller.commands import (
     AllocatePartitionActor,
@@ -37,25 +37,25 @@ from raykafka.model import TopicId
 
 
 def register_broker(image: MetadataImage, command: RegisterBroker) -> Outcome:
-    """A new incarnation of the node's broker, or a new broker for a new node."""
-    known = match_broker(image, command)
-    broker_id = max(image.brokers, default=-1) + 1 if known is None else known.broker_id
-    # A pool never shrinks: replicas in the places given up would have no house.
-    slots = max(command.slots, 0 if known is None else known.slots)
-    incarnation = 1 if known is None else known.incarnation + 1
+    """A new incarnation of a known broker, or a new broker, which has not had one yet."""
+    broker_id, slots, incarnation = command.broker_id, command.slots, 0
+    if broker_id == -1:
+        broker_id = max(image.brokers, default=-1) + 1
+    else:
+        known = _registered(image, broker_id)
+        incarnation = known.incarnation + 1
+        # A pool never shrinks: replicas in the places given up would have no house.
+        slots = max(slots, known.slots)
     record = BrokerRegistered(
-        broker_id=broker_id,
-        incarnation=incarnation,
-        node_id=command.node_id,
-        host=command.host,
-        rack=command.rack,
-        slots=slots,
+        broker_id, incarnation, command.node_id, command.host, command.rack, slots
     )
     state = BrokerState(broker_id, incarnation, command.node_id, command.host, command.rack, slots)
     return Outcome([record], state)
 
 
-def match_broker(image: MetadataImage, node: RegisterBroker) -> BrokerState | None:
+def match_broker(
+    image: MetadataImage, node_id: str, host: str, live_node_ids: Collection[str]
+) -> BrokerState | None:
     """The broker whose data the node holds, or None for a node that was not seen before.
 
     Node ids change whenever Ray is started anew, so a broker whose node is gone is taken to be on
@@ -63,27 +63,34 @@ def match_broker(image: MetadataImage, node: RegisterBroker) -> BrokerState | No
     """
     brokers = [broker for _, broker in sorted(image.brokers.items())]
     for broker in brokers:
-        if broker.node_id == node.node_id:
+        if broker.node_id == node_id:
             return broker
-    homeless = [broker for broker in brokers if broker.node_id not in node.live_node_ids]
+    homeless = [broker for broker in brokers if broker.node_id not in live_node_ids]
     for broker in homeless:
-        if broker.host == node.host:
+        if broker.host == host:
             return broker
-    if len(brokers) == len(homeless) == len(node.live_node_ids) == 1:
+    if len(brokers) == len(homeless) == len(live_node_ids) == 1:
         return homeless[0]
     return None
 
 
+def _registered(image: MetadataImage, broker_id: int) -> BrokerState:
+    broker = image.brokers.get(broker_id)
+    if broker is None:
+        raise BrokerIdNotRegisteredError(f"broker {broker_id} is not registered")
+    return broker
+
+
 def unfence_broker(image: MetadataImage, command: UnfenceBroker) -> Outcome:
     """The broker may take replicas from now on."""
-    broker = image.brokers.get(command.broker_id)
-    if broker is None:
-        raise BrokerIdNotRegisteredError(f"broker {command.broker_id} is not registered")
+    broker = _registered(image, command.broker_id)
     if broker.incarnation != command.incarnation:
         raise StaleBrokerEpochError(
             f"broker {command.broker_id} is at incarnation {broker.incarnation},"
             f" {command.incarnation} is over"
         )
+    if broker.incarnation == 0:
+        raise StaleBrokerEpochError(f"broker {command.broker_id} has not been started yet")
     if not broker.fenced and broker.pid == command.pid:
         return Outcome([], None)
     return Outcome([BrokerUnfenced(command.broker_id, command.incarnation, command.pid)], None)

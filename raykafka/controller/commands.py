@@ -140,14 +140,14 @@ class ElectController(NamedTuple):
 
 
 class RegisterBroker(NamedTuple):
-    """A broker shall be started on a node; answered by a ``BrokerState`` of a new incarnation."""
+    """A broker shall be started on a node; answered by its ``BrokerState``."""
 
+    broker_id: int
+    """-1 gives a new node an id, and incarnation 0; see also ``brokers.match_broker``."""
     node_id: str
     host: str
     rack: str
     slots: int
-    live_node_ids: frozenset[str]
-    """All nodes there are, to tell a node that came back from one more node."""
 
 
 class UnfenceBroker(NamedTuple):

@@ -20,7 +20,8 @@ def validate(image: MetadataImage) -> None:
     for broker_id, broker in image.brokers.items():
         assert broker.broker_id == broker_id >= 0
         assert broker.slots >= 1, f"broker {broker_id}: an empty pool"
-        assert broker.incarnation >= 1
+        assert broker.incarnation >= 0
+        assert broker.fenced or broker.incarnation > 0, f"broker {broker_id}: never started"
     for slot, actor in image.actors.items():
         assert slot.broker_id in image.brokers, f"{slot}: actor of an unknown broker"
         assert slot.slot < image.brokers[slot.broker_id].slots, f"{slot}: outside the pool"

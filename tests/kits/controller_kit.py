@@ -44,11 +44,10 @@ class Cluster:
     ) -> Cluster:
         cluster = cls(static)
         cluster.do(ElectController("c" * 32, "test", "127.0.0.1", 9))
-        nodes = frozenset(f"node-{index}" for index in range(brokers))
         for index in range(brokers):
-            broker = cluster.do(
-                RegisterBroker(f"node-{index}", f"10.0.0.{index}", "", slots, nodes)
-            )
+            place = (f"node-{index}", f"10.0.0.{index}", "", slots)
+            registered = cluster.do(RegisterBroker(-1, *place))
+            broker = cluster.do(RegisterBroker(registered.broker_id, *place))
             cluster.do(UnfenceBroker(broker.broker_id, broker.incarnation, 100 + index))
             for slot in range(slots):
                 cluster.start_slot(broker.broker_id, slot)

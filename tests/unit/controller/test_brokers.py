@@ -6,6 +6,7 @@ import pytest
 from controller_kit import Cluster, topic
 
 from raykafka import errors
+from raykafka.controller.brokers import match_broker
 from raykafka.controller.commands import (
     AllocatePartitionActor,
     CreateTopics,
@@ -110,7 +111,7 @@ def test_fencing_ends_placement_but_not_service(cluster: Cluster) -> None:
     (answer,) = cluster.do(CreateTopics([topic("u")]))
     assert isinstance(answer.error, errors.InvalidReplicationFactorError)
 
-    broker = cluster.do(RegisterBroker("node-0", "10.0.0.0", "", 2, frozenset({"node-0"})))
+    broker = cluster.do(RegisterBroker(0, "node-0", "10.0.0.0", "", 2))
     assert broker.incarnation == 2
     with pytest.raises(errors.StaleBrokerEpochError):
         cluster.do(UnfenceBroker(0, 1, 5))
@@ -120,28 +121,29 @@ def test_fencing_ends_placement_but_not_service(cluster: Cluster) -> None:
 
 
 def test_brokers_are_known_again_by_node_then_by_address_then_by_being_alone() -> None:
-    cluster = Cluster.started(brokers=2)
+    image = Cluster.started(brokers=2).image
 
-    def register(node: str, host: str, *others: str) -> int:
-        broker = cluster.do(RegisterBroker(node, host, "", 1, frozenset({node, *others})))
-        assert isinstance(broker.broker_id, int)
-        return broker.broker_id
+    def match(node: str, host: str, *others: str) -> int | None:
+        broker = match_broker(image, node, host, {node, *others})
+        return None if broker is None else broker.broker_id
 
-    assert register("node-1", "moved", "node-0") == 1
-    assert register("new", "10.0.0.0", "node-1") == 0, "node-0 is gone, its address is not"
-    assert register("third", "10.0.0.9", "new", "node-1") == 2
-    assert register("fourth", "10.0.0.9", "new", "node-1", "third") == 3, "its node still runs"
+    assert match("node-1", "moved", "node-0") == 1
+    assert match("new", "10.0.0.0", "node-1") == 0, "node-0 is gone, its address is not"
+    assert match("new", "10.0.0.0", "node-0", "node-1") is None, "one more node on that machine"
+    assert match("new", "10.0.0.9", "node-1") is None, "it might hold anybody's data"
 
-    alone = Cluster.started(brokers=1)
-    moved = alone.do(RegisterBroker("n", "other-address", "", 1, frozenset({"n"})))
-    assert moved.broker_id == 0
+    image = Cluster.started(brokers=1).image
+    assert match("new", "other-address") == 0
+    assert match("new", "other-address", "one-more") is None
 
 
 def test_a_pool_grows_and_never_shrinks() -> None:
     cluster = Cluster.started(slots=2)
     for wanted, got in ((4, 4), (1, 4)):
-        broker = cluster.do(RegisterBroker("node-0", "10.0.0.0", "", wanted, frozenset({"node-0"})))
+        broker = cluster.do(RegisterBroker(0, "node-0", "10.0.0.0", "", wanted))
         assert broker.slots == got
+    with pytest.raises(errors.BrokerIdNotRegisteredError):
+        cluster.do(RegisterBroker(9, "node-9", "10.0.0.9", "", 1))
 
 
 def test_deleting_leaves_a_note_for_the_slots(cluster: Cluster) -> None:

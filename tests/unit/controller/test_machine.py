@@ -24,15 +24,11 @@ NAMES = st.sampled_from(["a", "b", "c"])
 BROKERS = st.integers(0, 2)
 SLOTS = st.integers(0, 1)
 SMALL = st.integers(1, 3)
-NODES = ["n0", "n1", "n2"]
+NODES = st.sampled_from(["n0", "n1", "n2"])
 
 
 def _create(name: str, count: int) -> Any:
     return commands.CreateTopics([topic(name, count)])
-
-
-def _register(node: str, slots: int, live: frozenset[str]) -> Any:
-    return commands.RegisterBroker(node, f"host-{node}", "", slots, live | {node})
 
 
 COMMANDS = st.one_of(
@@ -43,7 +39,7 @@ COMMANDS = st.one_of(
         NAMES,
         st.integers(1, 6),
     ),
-    st.builds(_register, st.sampled_from(NODES), SMALL, st.frozensets(st.sampled_from(NODES))),
+    st.builds(commands.RegisterBroker, st.integers(-1, 2), NODES, st.just("h"), st.just(""), SMALL),
     st.builds(commands.UnfenceBroker, BROKERS, SMALL, st.just(7)),
     st.builds(commands.FenceBroker, BROKERS, SMALL),
     st.builds(commands.LosePartitionActor, BROKERS, SLOTS, SMALL),
