@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from generate_protocol import protocol_page
+
 from raykafka.config import TABLES, ConfigKey, ConfigTable, Importance
 
 DOCS = Path(__file__).parent
@@ -58,7 +60,7 @@ def _facts(table: ConfigTable, key: ConfigKey) -> Iterator[str]:
         yield f"- Also spelled: {', '.join(f'`{alias}`' for alias in key.aliases)}"
 
 
-PAGES = {"configuration.md": configuration_page}
+PAGES = {"configuration.md": configuration_page, "protocol.md": protocol_page}
 
 
 def main(arguments: list[str]) -> int:
