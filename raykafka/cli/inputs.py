@@ -1,7 +1,7 @@
 """What ``raykafka produce`` reads: lines, JSON lines, CSV and Parquet, as tables chunk by chunk.
 
-A chunk for a typed topic has the topic's columns, one for an untyped topic has ``value``; where a
-key was asked for there is also ``__key``. pyarrow is imported where it is needed, so that help and
+A chunk for a typed topic has the topic's columns, one for an untyped topic has ``value`` and, where
+keys were asked for, ``__key``. pyarrow is imported where it is needed, so that help and
 completion stay quick.
 """
 
@@ -20,6 +20,7 @@ from raykafka.errors import InvalidRecordError, InvalidRequestError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+KEY_COLUMN = "__key"
 FORMATS = ("lines", "json", "csv", "parquet")
 _BY_SUFFIX = {
     ".csv": "csv",
@@ -49,6 +50,13 @@ class InputOptions:
     key_separator: str = ""
     delimiter: str = ","
     null: str = ""
+
+    @property
+    def key_column(self) -> str | None:
+        """The column of every chunk that holds the records' keys; None for no keys."""
+        if self.key_separator or (self.key and self.schema is None):
+            return KEY_COLUMN
+        return self.key or None
 
 
 class Input(io.RawIOBase):
@@ -91,7 +99,7 @@ def chunks(source: Input, options: InputOptions) -> Iterator[pa.Table]:
         if options.format in ("lines", "json"):
             yield from _from_lines(source, options)
         elif options.schema is not None:
-            yield from _with_keys(_columns(source, options), options)
+            yield from _columns(source, options)
         else:
             for table in _columns(source, options):
                 yield _as_json_values(table, options)
@@ -130,7 +138,7 @@ def _parse_lines(
     if options.schema is None:
         yield _json_values(lines, first, name, options)
     else:
-        yield from _with_keys(_json_columns(lines, first, name, options.schema), options)
+        yield from _json_columns(lines, first, name, options.schema)
 
 
 def _plain_lines(lines: list[bytes], first: int, name: str, options: InputOptions) -> pa.Table:
@@ -150,7 +158,7 @@ def _plain_lines(lines: list[bytes], first: int, name: str, options: InputOption
         keys.append(key)
         values.append(value)
     table = pa.table({column: pa.array(values, pa.binary()).cast(kind)})
-    return table.append_column("__key", pa.array(keys, pa.binary()))
+    return table.append_column(KEY_COLUMN, pa.array(keys, pa.binary()))
 
 
 def _only_column(schema: pa.Schema | None) -> tuple[str, pa.DataType]:
@@ -183,7 +191,7 @@ def _json_values(lines: list[bytes], first: int, name: str, options: InputOption
         if options.key:
             keys.append(_key_of(parsed, options.key, f"{name}, line {number}"))
     table = pa.table({"value": pa.array(values, pa.binary())})
-    return table.append_column("__key", pa.array(keys, pa.binary())) if options.key else table
+    return table.append_column(KEY_COLUMN, pa.array(keys, pa.binary())) if options.key else table
 
 
 def _key_of(parsed: Any, field: str, where: str) -> bytes | None:
@@ -255,26 +263,6 @@ def _parquet(source: Input) -> Iterator[pa.Table]:
         yield pa.Table.from_batches([batch])
 
 
-def _with_keys(tables: Iterator[pa.Table], options: InputOptions) -> Iterator[pa.Table]:
-    import pyarrow as pa
-
-    for table in tables:
-        if not options.key:
-            yield table
-            continue
-        if options.key not in table.column_names:
-            raise InvalidRecordError(f"there is no column {options.key!r} to take the key from")
-        keys = table.column(options.key)
-        kind = keys.type
-        if not (pa.types.is_integer(kind) or kind in (pa.string(), pa.binary(), pa.large_string())):
-            raise InvalidRecordError(
-                f"column {options.key!r} of type {kind} cannot be a key; "
-                "keys are text, binary or integers"
-            )
-        text = keys if kind == pa.binary() else keys.cast(pa.string())
-        yield table.append_column("__key", text.cast(pa.binary()))
-
-
 def _as_json_values(table: pa.Table, options: InputOptions) -> pa.Table:
     import pyarrow as pa
 
@@ -284,4 +272,4 @@ def _as_json_values(table: pa.Table, options: InputOptions) -> pa.Table:
     if not options.key:
         return found
     keys = [_key_of(row, options.key, "the input") for row in rows]
-    return found.append_column("__key", pa.array(keys, pa.binary()))
+    return found.append_column(KEY_COLUMN, pa.array(keys, pa.binary()))

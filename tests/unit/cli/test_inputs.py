@@ -98,11 +98,10 @@ def test_json_that_does_not_fit_the_columns(line: bytes) -> None:
         read(b'{"id": 1}\n' + line + b"\n", format="json", schema=SCHEMA)
 
 
-def test_csv_columns_and_key() -> None:
+def test_csv_columns() -> None:
     data = b"id,name,at\n1,x,2013-01-01 05:00:00\n2,,\n"
     found = rows(read(data, format="csv", schema=SCHEMA, key="id"))
-    assert [row["__key"] for row in found] == [b"1", b"2"]
-    assert found[1] == {"id": 2, "name": None, "at": None, "__key": b"2"}
+    assert found[1] == {"id": 2, "name": None, "at": None}
 
 
 def test_csv_options() -> None:
@@ -133,13 +132,13 @@ def test_parquet_comes_in_chunks_and_shows_how_far_it_is(parquet_file: Path) -> 
     with parquet_file.open("rb") as file:
         source = Input(file, str(parquet_file), os.path.getsize(parquet_file))
         tables, positions = [], []
-        for table in chunks(source, InputOptions("parquet", SCHEMA, key="id")):
+        for table in chunks(source, InputOptions("parquet", SCHEMA)):
             tables.append(table)
             positions.append(source.position)
     assert [table.num_rows for table in tables] == [10_000, 10_000, 5_000]
     assert positions == sorted(positions)
     assert positions[-1] == source.total_bytes
-    assert tables[2].column("__key")[-1].as_py() == b"24999"
+    assert tables[2].column("id")[-1].as_py() == 24999
 
 
 def test_parquet_from_a_pipe(parquet_file: Path) -> None:
@@ -157,15 +156,26 @@ def test_empty_parquet(tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", [b"", b"\x00\xff garbage", b"PAR1PAR1"])
 def test_garbage_is_a_typed_error(format: str, data: bytes) -> None:
     with pytest.raises(RaykafkaError):
-        read(data, format=format, schema=SCHEMA, key="id")
+        read(data, format=format, schema=SCHEMA)
 
 
-def test_a_key_needs_a_column_that_can_be_one() -> None:
-    with pytest.raises(InvalidRecordError, match="no column 'x'"):
-        read(b"id\n1\n", format="csv", schema=SCHEMA, key="x")
-    schema = pa.schema([("f", pa.float64())])
-    with pytest.raises(InvalidRecordError, match="'f' of type double cannot be a key"):
-        read(b"f\n1.5\n", format="csv", schema=schema, key="f")
+@pytest.mark.parametrize(
+    ("options", "column"),
+    [
+        (InputOptions("lines"), None),
+        (InputOptions("lines", key_separator=":"), "__key"),
+        (InputOptions("json", key="id"), "__key"),
+        (InputOptions("csv", SCHEMA, key="id"), "id"),
+        (InputOptions("csv", SCHEMA), None),
+    ],
+)
+def test_which_column_is_the_key(options: InputOptions, column: str | None) -> None:
+    assert options.key_column == column
+
+
+def test_a_key_that_a_row_does_not_have_is_an_error() -> None:
+    with pytest.raises(InvalidRecordError, match="no field 'x'"):
+        read(b"id\n1\n", format="csv", key="x")
 
 
 class Trickle(io.RawIOBase):
