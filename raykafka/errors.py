@@ -383,10 +383,7 @@ class MappedReadError(ClientError, code=-1010, retriable=True):
 
 
 def error_for(code: int, message: str = "") -> RaykafkaError:
-    """The error of ``code``; an unknown code becomes ``UnknownServerError`` that names it.
-
-    Raises ``ValueError`` for 0, which means success.
-    """
+    """The error of ``code``, ``ValueError`` for 0; an unknown code gives ``UnknownServerError``."""
     if code == 0:
         raise ValueError("code 0 means success, there is no error for it")
     error_type = ERRORS_BY_CODE.get(code)
