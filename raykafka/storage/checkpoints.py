@@ -55,7 +55,9 @@ T = TypeVar("T", Checkpoint, ProducerSnapshot)
 def encode(content: Checkpoint | ProducerSnapshot) -> bytes:
     """The file's bytes."""
     body = msgspec.json.encode(content)
-    return msgspec.json.encode(_Envelope(FORMAT_VERSION, crc32c(body), msgspec.Raw(body)))
+    return msgspec.json.encode(
+        _Envelope(FORMAT_VERSION, _checksum(FORMAT_VERSION, body), msgspec.Raw(body))
+    )
 
 
 def decode(data: bytes | memoryview, content: type[T], name: str) -> T:
@@ -66,18 +68,23 @@ def decode(data: bytes | memoryview, content: type[T], name: str) -> T:
     """
     try:
         envelope = msgspec.json.decode(data, type=_Envelope)
+        if envelope.crc32c != _checksum(envelope.format_version, bytes(envelope.body)):
+            raise LogDamagedError(f"{name} does not match its checksum; it is rebuilt if possible")
         if envelope.format_version > FORMAT_VERSION:
             raise UnsupportedVersionError(
                 f"{name} has format {envelope.format_version}, this raykafka reads up to "
                 f"{FORMAT_VERSION}; upgrade raykafka"
             )
-        if crc32c(envelope.body) != envelope.crc32c:
-            raise LogDamagedError(f"{name} does not match its checksum; it is rebuilt if possible")
         return msgspec.json.decode(envelope.body, type=content)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise LogDamagedError(
             f"{name} is not readable ({error}); it is rebuilt if possible"
         ) from error
+
+
+def _checksum(format_version: int, body: bytes) -> int:
+    """Covers the version, too: a flipped bit must not pass for a later format."""
+    return int(crc32c(body, format_version & 0xFFFFFFFF))
 
 
 def snapshot_name(offset: int) -> str:

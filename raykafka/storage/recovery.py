@@ -18,7 +18,7 @@ from raykafka.errors import (
     DiskFullError,
     LogDamagedError,
 )
-from raykafka.log.batch_header import BatchHeader, peek_header
+from raykafka.log.batch_header import BatchHeader, find_batch, peek_header
 from raykafka.log.epochs import LeaderEpochCache
 from raykafka.log.ipc_message import PREFIX_SIZE
 from raykafka.log.producers import ProducerStates
@@ -189,11 +189,14 @@ class _Recovery:
     def _preamble_size(self, data: memoryview) -> int:
         """Where the first batch should stand."""
         try:
-            return read_preamble(data).size
+            size = read_preamble(data).size
         except CorruptMessageError as error:
             if len(data) > len(build_preamble(self._schemas[-1])):
                 self._report.notes.append(f"{self._name}: {error}")
             return min(len(MAGIC), len(data))
+        # The preamble has no checksum, so its size is believed only if it skips no batch.
+        first = find_batch(data, len(MAGIC))
+        return size if first < 0 or first > size else first
 
     def _cut(self, segment: LogSegment, torn: bytes) -> None:
         """Cut what no batch covers off the segment that is appended to; a copy of it is kept."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,3 +63,21 @@ def log_store(request: pytest.FixtureRequest) -> SegmentStore:
     if request.param == "local":
         return request.getfixturevalue("local_store")  # type: ignore[no-any-return]
     return MemoryStore()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        # Without the right to mount, the limit of this process's file size gives the same partial
+        # writes, with EFBIG in the place of ENOSPC.
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+        yield disk
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        return
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)

@@ -61,10 +61,15 @@ def read_values(
         if not messages:
             return found
         for message in messages:
-            header = read_header(message)
-            values = decode_batch(message, UNTYPED_SCHEMA, columns=["value"]).column(0).to_pylist()
-            found.update(zip(range(header.base_offset, header.next_offset), values, strict=True))
-            offset = header.next_offset
+            found.update(values_of(message))
+        offset = read_header(messages[-1]).next_offset
+
+
+def values_of(message: memoryview) -> dict[int, bytes]:
+    """The records of one batch by offset."""
+    header = read_header(message)
+    values = decode_batch(message, UNTYPED_SCHEMA, columns=["value"]).column(0).to_pylist()
+    return dict(zip(range(header.base_offset, header.next_offset), values, strict=True))
 
 
 def segment_files(store: SegmentStore) -> list[str]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
-import subprocess
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,24 +17,6 @@ from raykafka.storage.local_store import LocalStore
 
 def open_descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(disk)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        # Without the right to mount, the limit of this process's file size gives the same partial
-        # writes, with EFBIG in the place of ENOSPC.
-        before = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
-        yield disk
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        return
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 class TestFullDisk:
