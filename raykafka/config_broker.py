@@ -141,6 +141,7 @@ _OWN_BROKER_KEYS = (
         Importance.LOW,
         "Milliseconds between two looks for segments to roll or delete.",
         at_least(1),
+        dynamic=False,
     ),
     ConfigKey(
         "max.connections",
@@ -186,6 +187,7 @@ _OWN_BROKER_KEYS = (
         "Milliseconds after which the state of an idempotent producer that no longer writes is "
         "forgotten.",
         at_least(1),
+        dynamic=False,
     ),
     ConfigKey(
         "queued.max.bytes",
