@@ -40,7 +40,8 @@ class RaykafkaError(Exception):
             cls.refresh_metadata = refresh_metadata
         if code is not None:
             if code in ERRORS_BY_CODE:
-                raise TypeError(f"{cls.__name__} reuses code {code} of {ERRORS_BY_CODE[code].__name__}")
+                other = ERRORS_BY_CODE[code].__name__
+                raise TypeError(f"{cls.__name__} reuses code {code} of {other}")
             cls.code = code
             ERRORS_BY_CODE[code] = cls
 

@@ -25,6 +25,8 @@ class BufferPool:
     def __init__(self, max_bytes: int = 64 << 20) -> None:
         self._max_bytes = max_bytes
         self._held_bytes = 0
+        self.takes = 0
+        """How often a buffer has been asked for; tells whether the pool is in use."""
         self._buffers: list[bytearray] = []
         """The least recently taken first."""
 
@@ -35,6 +37,7 @@ class BufferPool:
 
     def take(self, size: int) -> memoryview:
         """A writable view of ``size`` bytes whose content is arbitrary."""
+        self.takes += 1
         buffers = self._buffers
         for index in range(len(buffers) - 1, -1, -1):
             capacity = len(buffers[index])

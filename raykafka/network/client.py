@@ -15,6 +15,7 @@ from raykafka.clock import Clock, SystemClock
 from raykafka.errors import (
     ClusterAuthorizationFailedError,
     ConnectionLostError,
+    IllegalStateError,
     ProtocolError,
     RaykafkaError,
     RequestTimedOutError,
@@ -22,7 +23,14 @@ from raykafka.errors import (
 )
 from raykafka.model import Endpoint
 from raykafka.network.buffers import BufferPool
-from raykafka.network.connection import CHUNK_BYTES, NOTHING, Fields, FrameReceiver
+from raykafka.network.connection import (
+    CHUNK_BYTES,
+    JOIN_BYTES,
+    JOIN_EACH_BYTES,
+    NOTHING,
+    Fields,
+    FrameReceiver,
+)
 from raykafka.network.handshake import ClientHandshake
 from raykafka.network.socket_io import BlockingSocket
 from raykafka.protocol import apis, auth
@@ -40,8 +48,6 @@ from raykafka.protocol.messages import (
     Message,
 )
 
-JOIN_BYTES: Final = 32 << 10
-"""Payloads of several buffers up to this size are joined with their head."""
 MAX_CORRELATION_ID: Final = (1 << 31) - 1
 SOFTWARE: Final = "raykafka-python"
 
@@ -110,7 +116,7 @@ class Connection(FrameReceiver):
             raise ConnectionLostError(
                 f"{endpoint} accepted the connection but did not answer in {connect_timeout_ms} ms"
             ) from None
-        except RaykafkaError:
+        except BaseException:
             self.close()
             raise
         self._max_request_bytes = self.hello.max_request_bytes
@@ -175,10 +181,12 @@ class Connection(FrameReceiver):
 
         Raises ``MessageTooLargeError`` when the listener would not take the frame, and
         ``ConnectionLostError`` when the connection has ended or ends now; ``on_response`` is not
-        called then.
+        called then. Only FETCH can be a stream (``IllegalStateError``).
         """
         if self._failure is not None:
             raise self._failure
+        if stream and api_key is not ApiKey.FETCH:
+            raise IllegalStateError(f"{api_key.name} is answered once, it is no stream")
         header = apis.encode(request)
         correlation_id = self._next_id()
         payload_size = 0
@@ -189,7 +197,7 @@ class Connection(FrameReceiver):
         if 0 < self._max_request_bytes < size:
             raise frame_too_large(size, self._max_request_bytes)
         frame: list[Buffer] = [head, *payload]
-        if payload and payload_size <= JOIN_BYTES:
+        if payload and payload_size <= max(JOIN_BYTES, len(payload) * JOIN_EACH_BYTES):
             frame = [b"".join(frame)]
         if on_response is not None:
             self._pending[correlation_id] = (

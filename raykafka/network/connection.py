@@ -19,6 +19,10 @@ CHUNK_BYTES: Final = 64 << 10
 """What one read of a socket takes at most, unless it goes straight into a payload."""
 CARRY_BYTES: Final = 32 << 10
 """Frames up to this size are put together in the chunk, larger ones in a buffer of their own."""
+JOIN_BYTES: Final = 32 << 10
+"""Payloads up to this size are joined with their head: a write of parts costs more than a copy."""
+JOIN_EACH_BYTES: Final = 2 << 10
+"""So are larger ones whose buffers are smaller than this on average."""
 
 NOTHING: Final = memoryview(b"")
 Fields = tuple[int, ...]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from raykafka.actors.ports import Handler, ListenerSpec
-from raykafka.errors import ServerBusyError, UnsupportedVersionError
+from raykafka.errors import RaykafkaError, ServerBusyError, UnsupportedVersionError
 from raykafka.network.buffers import BufferPool
 from raykafka.network.connection import CHUNK_BYTES
 from raykafka.protocol import apis
@@ -86,6 +86,9 @@ class ListenerState:
         self.queued_bytes = 0
         """Unsent bytes of the connections that are over their high-water mark."""
         self._idle_sweeps = 0
+        self._last_takes = 0
+        self._refused = 0
+        self._last_refusal = ""
 
     def unsupported(self, api_key: int, api_version: int) -> UnsupportedVersionError:
         """The answer to a request that has no route here."""
@@ -133,6 +136,11 @@ class ListenerState:
         self.admitted.discard(connection)
         self.deadlines.pop(connection, None)
 
+    def note_refused(self, error: RaykafkaError) -> None:
+        """A peer has failed its handshake; logged by ``sweep``, so that a flood fills no disk."""
+        self._refused += 1
+        self._last_refusal = error.message
+
     def close(self) -> None:
         """End every connection, and those that are just being accepted."""
         self.closed = True
@@ -166,6 +174,15 @@ class ListenerState:
                 del self.deadlines[connection]
                 logger.info("%s drops a peer that does not go on", self.spec.node)
                 connection.abort()
-        self._idle_sweeps = 0 if self.receiving_bytes else self._idle_sweeps + 1
-        if self._idle_sweeps >= IDLE_SWEEPS and self.pool.held_bytes:
+        self._idle_sweeps = 0 if self.pool.takes != self._last_takes else self._idle_sweeps + 1
+        self._last_takes = self.pool.takes
+        if self._idle_sweeps == IDLE_SWEEPS:
             self.pool.trim()
+        if self._refused:
+            logger.warning(
+                "%s refused %d peers; the last one: %s",
+                self.spec.node,
+                self._refused,
+                self._last_refusal,
+            )
+            self._refused = 0

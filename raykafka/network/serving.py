@@ -13,7 +13,7 @@ from typing import Final, cast
 
 from raykafka.actors.ports import Buffer
 from raykafka.errors import InvalidRequestError, RaykafkaError, UnknownServerError
-from raykafka.network.connection import Fields, FrameReceiver
+from raykafka.network.connection import JOIN_BYTES, JOIN_EACH_BYTES, Fields, FrameReceiver
 from raykafka.network.handshake import ServerHandshake
 from raykafka.network.listening import ListenerState
 from raykafka.network.reply import ServerReply
@@ -32,8 +32,6 @@ logger = logging.getLogger(__name__)
 HIGH_WATER_BYTES: Final = 1 << 20
 """Over this many unsent bytes a connection is not writable, and its requests wait."""
 LOW_WATER_BYTES: Final = 256 << 10
-JOIN_BYTES: Final = 32 << 10
-"""Payloads up to this size are joined with their head: one write costs more than the copy."""
 LINGER_S: Final = 1.0
 """How long a refused peer may take to read why, before the connection is torn down."""
 REFUSAL_DELAY_S: Final = 0.1
@@ -212,7 +210,7 @@ class ServerConnection(FrameReceiver, asyncio.BufferedProtocol):
             if handshake.role:
                 state.admit(self)
         except RaykafkaError as error:
-            logger.warning("%s refused a peer: %s", state.spec.node, error)
+            state.note_refused(error)
             self._discard()
             state.loop.call_later(REFUSAL_DELAY_S, self._refuse_peer, correlation_id, error)
             return
@@ -286,7 +284,7 @@ class ServerConnection(FrameReceiver, asyncio.BufferedProtocol):
             views = [memoryview(buffer) for buffer in payload]
             size = sum([view.nbytes for view in views])
             head = response_head(correlation_id, header, size)
-            if size <= JOIN_BYTES:
+            if size <= max(JOIN_BYTES, len(views) * JOIN_EACH_BYTES):
                 transport.write(b"".join([head, *views]))
             else:
                 transport.writelines([head, *views])

@@ -10,7 +10,7 @@ import pytest
 from wire_kit import Echo, RawPeer, Running, produce, running_listener, wait_until
 
 from raykafka.actors.ports import ListenerLimits, Reply
-from raykafka.errors import ConnectionLostError, RaykafkaError
+from raykafka.errors import ConnectionLostError, IllegalStateError, RaykafkaError
 from raykafka.network.serving import HIGH_WATER_BYTES, ServerConnection
 from raykafka.protocol.messages import (
     ApiKey,
@@ -52,6 +52,12 @@ def test_a_stream_is_answered_again_and_again(running: Running, echo: Echo) -> N
     assert connection.pending == 0
     assert got[-1][0] == FetchResponse()
     assert produce(connection, [b"abc"]).base_offset == 3
+
+
+def test_only_fetch_can_be_a_stream(running: Running) -> None:
+    connection = running.connect()
+    with pytest.raises(IllegalStateError, match="PRODUCE is answered once"):
+        connection.send(ApiKey.PRODUCE, ProduceRequest("t", 0, 1), stream=True)
 
 
 def test_an_error_ends_a_stream(running: Running, echo: Echo) -> None:

@@ -62,6 +62,18 @@ def test_the_answer_to_a_wrong_proof_takes_a_while(running: Running) -> None:
     assert time.monotonic() - started > 0.09
 
 
+def test_a_flood_of_wrong_proofs_is_one_line_in_the_log(
+    running: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(3):
+        with pytest.raises(ClusterAuthorizationFailedError):
+            running.connect(secret=b"x" * 32)
+    running.run(running.state.sweep)
+    lines = [line for line in caplog.messages if "refused" in line]
+    assert len(lines) <= 2  # the listener sweeps by itself, too
+    assert "the proof as client does not hold" in lines[-1]
+
+
 def test_a_replayed_proof_is_worth_nothing(running: Running) -> None:
     with RawPeer(running.endpoint) as first, RawPeer(running.endpoint) as second:
         handshake = ClientHandshake.answer(first.hello(), SECRET, "client")

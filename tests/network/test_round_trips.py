@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 
+import pyarrow as pa
 import pytest
 from wire_kit import Echo, RawPeer, Running, frame, produce, running_listener, wait_until
 
@@ -19,6 +20,7 @@ from raykafka.errors import (
     UnknownTopicOrPartitionError,
     UnsupportedVersionError,
 )
+from raykafka.network.listening import IDLE_SWEEPS
 from raykafka.network.server import TcpListener
 from raykafka.protocol.messages import (
     ApiKey,
@@ -68,6 +70,14 @@ def test_buffers_of_other_item_sizes_are_counted_in_bytes(running: Running, echo
     assert bytes(echo.kept[0]) == payload.tobytes()
 
 
+def test_arrow_buffers_are_sent_as_they_are(running: Running, echo: Echo) -> None:
+    echo.keep = True
+    parts = [os.urandom(size) for size in (300, 2_000_000)]
+    produce(running.connect(), [pa.py_buffer(part) for part in parts])
+    produce(running.connect(), [pa.py_buffer(parts[0])])
+    assert [bytes(kept) for kept in echo.kept] == [b"".join(parts), parts[0]]
+
+
 def test_a_kept_payload_is_never_written_over(running: Running, echo: Echo) -> None:
     """Receive buffers are used again, but not while a handler still looks at one."""
     echo.keep = True
@@ -79,17 +89,24 @@ def test_a_kept_payload_is_never_written_over(running: Running, echo: Echo) -> N
     assert not any(kept.readonly for kept in echo.kept)
 
 
-def test_receive_memory_is_used_again(running: Running) -> None:
+def test_receive_memory_is_used_again_and_given_back(running: Running) -> None:
     connection = running.connect()
     for _ in range(20):
         produce(connection, [bytes(1 << 20)])
-    assert running.state.pool.held_bytes <= 2 << 20
+    assert 0 < running.state.pool.held_bytes <= 2 << 20
+    for _ in range(IDLE_SWEEPS):
+        running.run(running.state.sweep)
+        produce(connection, [bytes(1 << 20)])
+    assert running.state.pool.held_bytes
+    for _ in range(IDLE_SWEEPS + 1):
+        running.run(running.state.sweep)
+    assert running.state.pool.held_bytes == 0
 
 
-@pytest.mark.parametrize("chunk", [100, 5000, 1 << 20])
+@pytest.mark.parametrize("chunk", [100, 3000, 1 << 20])
 def test_responses_with_payloads(running: Running, chunk: int) -> None:
     connection = running.connect()
-    for total in (chunk, 10 * chunk):
+    for total in (chunk, 10 * chunk, 4 * chunk * ((1 << 20) // chunk)):
         request = FetchRequest([], min_bytes=chunk, max_bytes=total)
         answer, payload = connection.call(ApiKey.FETCH, request, timeout_ms=10_000)
         assert isinstance(answer, FetchResponse)
