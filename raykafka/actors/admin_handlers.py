@@ -6,6 +6,7 @@ client does next finds it; or after a bound, with what is known, and the actors 
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
@@ -13,18 +14,17 @@ from typing import Final
 from raykafka.actors.metadata_view import MetadataView, broker_infos
 from raykafka.actors.ports import Handler
 from raykafka.actors.reconcile import Reconciler
-from raykafka.actors.requests import RequestTasks
+from raykafka.actors.requests import RequestTasks, immediate
 from raykafka.actors.schema_rules import checked_schema, evolved_schema
 from raykafka.actors.shell import StateMachineShell
 from raykafka.controller.commands import (
     AddSchema,
+    AllocateProducerIds,
     AlterConfigs,
     CreatePartitions,
     CreateTopics,
     DeleteTopics,
-    InitProducerId,
     PartitionsToCreate,
-    ProducerIdAnswer,
     ResourceToAlter,
     SettingChange,
     TopicAnswer,
@@ -32,6 +32,7 @@ from raykafka.controller.commands import (
 )
 from raykafka.controller.configs import describe_configs
 from raykafka.controller.image import MetadataImage
+from raykafka.controller.producer_ids import next_epoch
 from raykafka.controller.settings import Settings
 from raykafka.controller.topics import unknown_topic
 from raykafka.errors import (
@@ -48,6 +49,7 @@ APPLY_TIMEOUT_S: Final = 15.0
 BROKER_TIMEOUT_S: Final = 15.0
 """How long a new topic waits for the first broker, as right after the cluster's start."""
 _SCHEMA_ATTEMPTS: Final = 10
+_PRODUCER_ID_BLOCK: Final = 1000
 
 
 class AdminHandlers:
@@ -64,21 +66,24 @@ class AdminHandlers:
         self._settings = settings
         self._reconciler = reconciler
         self._view = view
+        self._producer_ids = range(0)
+        """Durably this controller's, and not handed out yet."""
+        self._allocating = asyncio.Lock()
 
     def table(self, requests: RequestTasks) -> Mapping[ApiKey, Handler]:
         """The handlers by api, for a listener."""
         return {
-            ApiKey.METADATA: requests.handler(self.metadata),
+            ApiKey.METADATA: immediate(self.metadata),
             ApiKey.CREATE_TOPICS: requests.handler(self.create_topics),
             ApiKey.DELETE_TOPICS: requests.handler(self.delete_topics),
             ApiKey.CREATE_PARTITIONS: requests.handler(self.create_partitions),
             ApiKey.ADD_COLUMNS: requests.handler(self.add_columns),
-            ApiKey.DESCRIBE_CONFIGS: requests.handler(self.describe_configs),
+            ApiKey.DESCRIBE_CONFIGS: immediate(self.describe_configs),
             ApiKey.ALTER_CONFIGS: requests.handler(self.alter_configs),
             ApiKey.INIT_PRODUCER_ID: requests.handler(self.init_producer_id),
         }
 
-    async def metadata(self, request: messages.MetadataRequest) -> messages.MetadataResponse:
+    def metadata(self, request: messages.MetadataRequest) -> messages.MetadataResponse:
         """Answered from the durable image alone."""
         image = self._shell.view
         return messages.MetadataResponse(
@@ -111,7 +116,8 @@ class AdminHandlers:
                     schema,
                 )
             )
-        await self._wait_until_creatable({topic.name for topic in accepted})
+        if accepted:
+            await self._wait_until_creatable({topic.name for topic in accepted})
         command = CreateTopics(accepted, request.validate_only)
         answers: list[TopicAnswer] = list(await self._shell.submit(command))
         if not request.validate_only:
@@ -169,7 +175,7 @@ class AdminHandlers:
             f"the schema of topic {request.topic!r} keeps changing; try again"
         )
 
-    async def describe_configs(
+    def describe_configs(
         self, request: messages.DescribeConfigsRequest
     ) -> messages.DescribeConfigsResponse:
         """Every setting of each resource, with its source."""
@@ -208,11 +214,22 @@ class AdminHandlers:
         self, request: messages.InitProducerIdRequest
     ) -> messages.InitProducerIdResponse:
         """A producer id that no other producer has ever had, or the next epoch of one."""
-        command = InitProducerId(request.producer_id, request.producer_epoch)
-        answer: ProducerIdAnswer = await self._shell.submit(command)
-        return messages.InitProducerIdResponse(answer.producer_id, answer.producer_epoch)
+        if request.producer_id >= 0:
+            known = next_epoch(self._shell.view, request.producer_id, request.producer_epoch)
+            if known is not None:
+                return messages.InitProducerIdResponse(known.producer_id, known.producer_epoch)
+        return messages.InitProducerIdResponse(await self._next_producer_id(), 0)
 
     # --- inside -----------------------------------------------------------------------------------
+
+    async def _next_producer_id(self) -> int:
+        async with self._allocating:
+            if not self._producer_ids:
+                command = AllocateProducerIds(_PRODUCER_ID_BLOCK)
+                first: int = await self._shell.submit(command)
+                self._producer_ids = range(first, first + _PRODUCER_ID_BLOCK)
+            producer_id, self._producer_ids = self._producer_ids[0], self._producer_ids[1:]
+            return producer_id
 
     async def _wait_until_creatable(self, names: set[str]) -> None:
         """A cluster that has just started gets its broker, a deleted topic leaves, in a moment."""

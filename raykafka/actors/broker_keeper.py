@@ -26,11 +26,13 @@ class BrokerKeeper(Keeper[BrokerPort]):
         """Disk space that the broker reported last; -1 before."""
         self._on_ready = on_ready
         self._incarnation = 0
+        self._given_up = -1
         self._renewed_ms = 0
 
     def renew(self, incarnation: int, usable_bytes: int) -> bool:
         """A heartbeat came; False when it is not from the broker that should run."""
-        if incarnation != self._incarnation:
+        broker = self._context.image.brokers[self.broker_id]
+        if incarnation != broker.incarnation or incarnation == self._given_up:
             return False
         self.usable_bytes = usable_bytes
         self._renewed_ms = self._context.clock.monotonic_ms()
@@ -62,17 +64,12 @@ class BrokerKeeper(Keeper[BrokerPort]):
             log_dir=context.log_dir(self.broker_id),
             configs=context.settings.given(context.image, self.broker_id),
         )
-        # Heartbeats may come before ``start`` has returned; an older broker's count no longer.
         self._incarnation = broker.incarnation
         spawning = context.spawner.spawn_broker(spec)
-        port = await within(spawning, context.patience.spawn_s, f"creating {self._label}")
-        try:
-            started = await self._started(port)
-            await self._enlist(broker, started.pid)
-        except Exception:
-            port.kill()
-            raise
-        return port
+        self.port = await within(spawning, context.patience.spawn_s, f"creating {self._label}")
+        started = await self._started(self.port)
+        await self._enlist(broker, started.pid)
+        return self.port
 
     async def _enlist(self, broker: BrokerState, pid: int) -> None:
         self._incarnation = broker.incarnation
@@ -97,8 +94,8 @@ class BrokerKeeper(Keeper[BrokerPort]):
             await cancel_all({dead})
 
     async def _lost(self) -> None:
-        incarnation, self._incarnation = self._incarnation, 0
-        await self._submit(FenceBroker(self.broker_id, incarnation))
+        self._given_up = self._incarnation
+        await self._submit(FenceBroker(self.broker_id, self._incarnation))
 
 
 def pool_size(context: ClusterContext, node: NodeInfo) -> int:

@@ -240,7 +240,10 @@ async def _answers(port: RayBrokerPort | RayPartitionActorPort, name: str) -> bo
     """Names outlive actors for a moment, so a name alone proves nothing."""
     try:
         identity = await asyncio.wait_for(port.identity(), _IDENTITY_TIMEOUT_S)
-    except (NetworkError, asyncio.TimeoutError):
+    except NetworkError:
+        return False
+    except asyncio.TimeoutError:
+        port.kill()  # stopped or stuck: its successor needs the directory that it has locked
         return False
     return identity.name == name
 

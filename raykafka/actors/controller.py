@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from raykafka.actors.admin_handlers import AdminHandlers
 from raykafka.actors.cluster_view import ClusterView
@@ -26,11 +26,10 @@ from raykafka.actors.ports import (
     ListenerFactory,
     ListenerLimits,
     ListenerSpec,
-    Reply,
     SpawnerFactory,
 )
 from raykafka.actors.reconcile import Reconciler
-from raykafka.actors.requests import RequestTasks
+from raykafka.actors.requests import RequestTasks, immediate
 from raykafka.actors.shell import StateMachineShell
 from raykafka.clock import Clock
 from raykafka.config import BrokerConfig
@@ -193,9 +192,7 @@ class ControllerActor:
         cluster = ClusterView(self.spec.name, context, reconciler)
         admin = AdminHandlers(context.shell, context.settings, reconciler, view)
 
-        def describe_cluster(request: Any, payload: Any, reply: Reply) -> None:
-            reply(cluster.describe())
-
+        describe_cluster = immediate(lambda _request: cluster.describe())
         return {**admin.table(requests), ApiKey.DESCRIBE_CLUSTER: describe_cluster}
 
     async def _listen(

@@ -108,7 +108,7 @@ class Keeper(ABC, Generic[P]):
         self._wake = asyncio.Event()
         self._searched = False
         self.port: P | None = None
-        """The running actor, None while there is none."""
+        """The actor from its creation to its end, None while there is none."""
 
     @property
     def node(self) -> NodeInfo | None:
@@ -239,7 +239,7 @@ class Keeper(ABC, Generic[P]):
 
     @abstractmethod
     async def _create(self, node: NodeInfo) -> P:
-        """A new incarnation, started and registered."""
+        """A new incarnation, started and registered; in ``port`` as soon as it is created."""
 
     @abstractmethod
     async def _attend(self, port: P) -> None:

@@ -54,7 +54,11 @@ class Reconciler:
     def renew_lease(self, broker_id: int, incarnation: int, usable_bytes: int) -> bool:
         """Pass a heartbeat on; False when that broker is not the one that should run."""
         keeper = self._brokers.get(broker_id)
-        return keeper is not None and keeper.renew(incarnation, usable_bytes)
+        if keeper is not None:
+            return keeper.renew(incarnation, usable_bytes)
+        # A controller that has just come back has not looked at the nodes yet.
+        broker = self._context.image.brokers.get(broker_id)
+        return broker is not None and broker.incarnation == incarnation
 
     def failure(self, slot: SlotKey, partition: PartitionId) -> RaykafkaError | None:
         """Why the actor in ``slot`` could not open the partition, or None."""

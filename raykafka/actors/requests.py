@@ -1,4 +1,4 @@
-"""Handlers that have to wait before they can answer, as tasks, within a bound."""
+"""Handlers made of functions: those that answer at once, and those that wait, within a bound."""
 
 from __future__ import annotations
 
@@ -16,6 +16,15 @@ logger = logging.getLogger(__name__)
 
 MAX_PARKED_REQUESTS: Final = 2000
 """Requests that one actor lets wait at a time; further ones are refused as busy."""
+
+
+def immediate(answer: Callable[[Any], Message]) -> Handler:
+    """A ``Handler`` that answers at once with what ``answer(request)`` returns."""
+
+    def handle(request: Any, payload: Any, reply: Reply) -> None:
+        reply(answer(request))
+
+    return handle
 
 
 class RequestTasks:

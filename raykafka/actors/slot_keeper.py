@@ -65,6 +65,7 @@ class SlotKeeper(Keeper[PartitionActorPort]):
     async def _create(self, node: NodeInfo) -> PartitionActorPort:
         context = self._context
         incarnation: int = await self._submit(AllocatePartitionActor(*self.slot))
+        self._incarnation = incarnation
         spec = PartitionActorSpec(
             name=context.partition_actor_name(*self.slot, incarnation),
             cluster_id=context.image.cluster_id,
@@ -78,13 +79,9 @@ class SlotKeeper(Keeper[PartitionActorPort]):
             secret=context.secret,
         )
         spawning = context.spawner.spawn_partition_actor(spec)
-        port = await within(spawning, context.patience.spawn_s, f"creating {self._label}")
-        try:
-            await self._register(incarnation, await self._started(port))
-        except Exception:
-            port.kill()
-            raise
-        return port
+        self.port = await within(spawning, context.patience.spawn_s, f"creating {self._label}")
+        await self._register(incarnation, await self._started(self.port))
+        return self.port
 
     async def _register(self, incarnation: int, started: ActorStarted) -> None:
         endpoint = started.endpoint
@@ -135,9 +132,8 @@ class SlotKeeper(Keeper[PartitionActorPort]):
             await within(port.start(), timeout_s, f"{self._label}'s answer")
 
     async def _lost(self) -> None:
-        incarnation, self._incarnation = self._incarnation, 0
         self.planner.forget()
-        await self._submit(LosePartitionActor(*self.slot, incarnation))
+        await self._submit(LosePartitionActor(*self.slot, self._incarnation))
 
     def _plan(self) -> Plan:
         return self.planner.plan(

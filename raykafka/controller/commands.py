@@ -113,11 +113,10 @@ class AlterConfigs(NamedTuple):
 # --- producers ----------------------------------------------------------------------------------
 
 
-class InitProducerId(NamedTuple):
-    """A new producer id, or with a current one its next epoch (KIP-360); ``ProducerIdAnswer``."""
+class AllocateProducerIds(NamedTuple):
+    """A block of fresh producer ids; answered by the first of them."""
 
-    producer_id: int = -1
-    producer_epoch: int = -1
+    block_size: int
 
 
 class ProducerIdAnswer(NamedTuple):
@@ -207,7 +206,7 @@ Command = (
     | CreatePartitions
     | AddSchema
     | AlterConfigs
-    | InitProducerId
+    | AllocateProducerIds
     | ElectController
     | RegisterBroker
     | UnfenceBroker

@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from raykafka.controller import brokers, configs, topics
+from raykafka.controller import brokers, configs, producer_ids, topics
 from raykafka.controller.apply import apply_updates
 from raykafka.controller.commands import (
     AddSchema,
     AllocatePartitionActor,
+    AllocateProducerIds,
     AlterConfigs,
     Command,
     CreatePartitions,
@@ -23,10 +24,8 @@ from raykafka.controller.commands import (
     DeleteTopics,
     ElectController,
     FenceBroker,
-    InitProducerId,
     LosePartitionActor,
     Outcome,
-    ProducerIdAnswer,
     RegisterBroker,
     ReportReplicas,
     StartPartitionActor,
@@ -34,13 +33,10 @@ from raykafka.controller.commands import (
 )
 from raykafka.controller.image import MetadataImage
 from raykafka.controller.settings import Settings
-from raykafka.controller.updates import ControllerElected, ProducerIdsAllocated, Update
+from raykafka.controller.updates import ControllerElected, Update
 from raykafka.controller.updates import decode as decode_update
 from raykafka.controller.updates import encode as encode_update
-from raykafka.errors import InconsistentClusterIdError, UnknownProducerIdError
-
-_LAST_PRODUCER_EPOCH: Final = (1 << 15) - 2
-"""Kafka keeps the largest epoch as a fence; the id is given up before it is reached."""
+from raykafka.errors import InconsistentClusterIdError
 
 
 class ClusterMetadataMachine:
@@ -88,24 +84,6 @@ def _elect_controller(image: MetadataImage, command: ElectController) -> Outcome
     return Outcome([record], epoch)
 
 
-def _init_producer_id(image: MetadataImage, command: InitProducerId) -> Outcome:
-    if command.producer_id < 0:
-        return _new_producer_id(image)
-    if command.producer_id >= image.next_producer_id:
-        raise UnknownProducerIdError(
-            f"producer id {command.producer_id} was never given out by this cluster; ask for a new"
-        )
-    if command.producer_epoch >= _LAST_PRODUCER_EPOCH:
-        return _new_producer_id(image)
-    # The bump needs no record: who holds the id alone asks for it, and asking twice is harmless.
-    return Outcome([], ProducerIdAnswer(command.producer_id, max(0, command.producer_epoch + 1)))
-
-
-def _new_producer_id(image: MetadataImage) -> Outcome:
-    producer_id = image.next_producer_id
-    return Outcome([ProducerIdsAllocated(producer_id + 1)], ProducerIdAnswer(producer_id, 0))
-
-
 _Handler = Callable[[MetadataImage, Settings, Any], Outcome]
 
 
@@ -119,7 +97,7 @@ _HANDLERS: Final[Mapping[type, _Handler]] = {
     CreatePartitions: _without_settings(topics.create_partitions),
     AddSchema: _without_settings(topics.add_schema),
     AlterConfigs: configs.alter_configs,
-    InitProducerId: _without_settings(_init_producer_id),
+    AllocateProducerIds: _without_settings(producer_ids.allocate_producer_ids),
     ElectController: _without_settings(_elect_controller),
     RegisterBroker: _without_settings(brokers.register_broker),
     UnfenceBroker: _without_settings(brokers.unfence_broker),

@@ -34,6 +34,7 @@ from raykafka.errors import (
     InvalidRequestError,
     InvalidTopicError,
     InvalidUpdateVersionError,
+    PolicyViolationError,
     RaykafkaError,
     TopicAlreadyExistsError,
     UnknownTopicOrPartitionError,
@@ -42,7 +43,7 @@ from raykafka.errors import (
 
 MAX_TOPIC_NAME_LENGTH: Final = 249
 MAX_PARTITIONS: Final = 10_000
-"""Partitions of one topic."""
+"""Partitions of one topic, and new ones in one request (Kafka has the same bound)."""
 METADATA_TOPIC: Final = "__cluster_metadata"
 """The controller's own log; the name is not free for topics."""
 _LEGAL_NAME: Final = re.compile(r"[a-zA-Z0-9._-]+\Z")
@@ -91,6 +92,7 @@ def create_topics(image: MetadataImage, settings: Settings, command: CreateTopic
     seen = Counter(topic.name for topic in command.topics)
     deleting = {removal.topic for removal in image.removals.values()}
     loads = image.slot_loads()
+    room = MAX_PARTITIONS
     records: list[Update] = []
     answers: list[TopicAnswer] = []
     for topic in command.topics:
@@ -101,18 +103,23 @@ def create_topics(image: MetadataImage, settings: Settings, command: CreateTopic
                 raise TopicAlreadyExistsError(
                     f"topic {topic.name!r} is still being deleted; try again in a moment"
                 )
-            created = _plan_topic(image, settings, topic, loads)
+            created = _plan_topic(image, settings, topic, loads, room)
         except RaykafkaError as error:
             answers.append(TopicAnswer(topic.name, error=error))
             continue
         records.append(created)
+        room -= len(created.partitions)
         topic_id = "" if command.validate_only else created.topic_id
         answers.append(TopicAnswer(topic.name, topic_id, len(created.partitions)))
     return Outcome([] if command.validate_only else records, answers)
 
 
 def _plan_topic(
-    image: MetadataImage, settings: Settings, topic: TopicToCreate, loads: dict[SlotKey, int]
+    image: MetadataImage,
+    settings: Settings,
+    topic: TopicToCreate,
+    loads: dict[SlotKey, int],
+    room: int,
 ) -> TopicCreated:
     validate_topic_name(topic.name)
     if topic.name in image.topic_ids:
@@ -120,6 +127,11 @@ def _plan_topic(
     defaults = settings.broker(image)
     count = defaults.num_partitions if topic.num_partitions == -1 else topic.num_partitions
     _validate_partition_count(topic.name, count)
+    if count > room:
+        raise PolicyViolationError(
+            f"topic {topic.name!r}: the request asks for more than {MAX_PARTITIONS} new"
+            " partitions in all; split it"
+        )
     copies = topic.replication_factor
     if copies == -1:
         copies = defaults.default_replication_factor

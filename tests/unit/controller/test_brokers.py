@@ -9,11 +9,11 @@ from raykafka import errors
 from raykafka.controller.brokers import match_broker
 from raykafka.controller.commands import (
     AllocatePartitionActor,
+    AllocateProducerIds,
     CreateTopics,
     DeleteTopics,
     ElectController,
     FenceBroker,
-    InitProducerId,
     LosePartitionActor,
     ProducerIdAnswer,
     RegisterBroker,
@@ -22,6 +22,7 @@ from raykafka.controller.commands import (
     UnfenceBroker,
 )
 from raykafka.controller.image import NO_LEADER, SlotKey
+from raykafka.controller.producer_ids import next_epoch
 from raykafka.controller.updates import OpenedPartition
 from raykafka.model import PartitionId
 
@@ -162,10 +163,11 @@ def test_controller_epochs_grow_and_the_cluster_id_stays(cluster: Cluster) -> No
 
 
 def test_producer_ids_are_unique_and_epochs_grow(cluster: Cluster) -> None:
-    first, second = cluster.do(InitProducerId()), cluster.do(InitProducerId())
-    assert (first, second) == (ProducerIdAnswer(0, 0), ProducerIdAnswer(1, 0))
-    assert cluster.do(InitProducerId(0, 0)) == ProducerIdAnswer(0, 1)
-    assert cluster.do(InitProducerId(0, 0)) == ProducerIdAnswer(0, 1), "asked again"
-    assert cluster.do(InitProducerId(0, 32766)) == ProducerIdAnswer(2, 0), "epochs used up"
+    assert [cluster.do(AllocateProducerIds(10)) for _ in range(3)] == [0, 10, 20]
+    image = cluster.image
+    assert next_epoch(image, 3, 0) == ProducerIdAnswer(3, 1)
+    assert next_epoch(image, 3, 0) == ProducerIdAnswer(3, 1), "asked again"
+    assert next_epoch(image, 3, -1) == ProducerIdAnswer(3, 0)
+    assert next_epoch(image, 3, 32766) is None, "epochs used up"
     with pytest.raises(errors.UnknownProducerIdError):
-        cluster.do(InitProducerId(99, 0))
+        next_epoch(image, 30, 0)

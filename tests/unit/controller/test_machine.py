@@ -44,7 +44,7 @@ COMMANDS = st.one_of(
     st.builds(commands.FenceBroker, BROKERS, SMALL),
     st.builds(commands.LosePartitionActor, BROKERS, SLOTS, SMALL),
     st.builds(commands.StartPartitionActor, BROKERS, SLOTS, SMALL, st.just("h"), SMALL, st.just(1)),
-    st.builds(commands.InitProducerId),
+    st.builds(commands.AllocateProducerIds, SMALL),
     st.just("allocate"),
     st.just("report"),
     st.just("elect"),
@@ -59,10 +59,10 @@ def _resolve(cluster: Cluster, command: Any, draw: Any) -> Any:
     if command == "allocate":
         places = [(b.broker_id, s) for b in image.brokers.values() for s in range(b.slots)]
         place = draw(st.sampled_from(places)) if places else None
-        return commands.AllocatePartitionActor(*place) if place else commands.InitProducerId()
+        return commands.AllocatePartitionActor(*place) if place else commands.AllocateProducerIds(1)
     if command == "report":
         if not image.actors:
-            return commands.InitProducerId()
+            return commands.AllocateProducerIds(1)
         slot = draw(st.sampled_from(sorted(image.actors)))
         opened = {
             topic_id: [

@@ -88,6 +88,13 @@ def test_each_bad_topic_fails_alone(cluster: Cluster) -> None:
     assert set(cluster.image.topic_ids) == {"there", "good"}
 
 
+def test_a_request_has_an_upper_bound(cluster: Cluster) -> None:
+    wanted = [topic("a", MAX_PARTITIONS - 5), topic("b", 6), topic("c", 5)]
+    answers = cluster.do(CreateTopics(wanted, validate_only=True))
+    kinds = [type(answer.error) for answer in answers]
+    assert kinds == [type(None), errors.PolicyViolationError, type(None)]
+
+
 def test_messages_say_what_is_wrong(cluster: Cluster) -> None:
     answers = cluster.do(
         CreateTopics(
