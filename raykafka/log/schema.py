@@ -172,7 +172,7 @@ def deserialize_schema(data: bytes | bytearray | memoryview) -> pa.Schema:
         check_value_schema(schema)  # names that are not UTF-8 are found here
     except ARROW_ERRORS as error:
         raise InvalidRequestError(f"the bytes are not an Arrow schema message: {error}") from None
-    return schema
+    return pa.schema(list(schema))  # in the machine's byte order, whatever the message says
 
 
 def refuse_extensions(raw: bytes | memoryview) -> None:

@@ -13,6 +13,7 @@ import re
 import struct
 from typing import Final, NamedTuple
 
+import crc32c
 import pyarrow as pa
 
 from raykafka.errors import CorruptMessageError, InvalidConfigError, InvalidRequestError
@@ -33,6 +34,7 @@ _NAME: Final = re.compile(r"([0-9]{20})\.arrow")
 # Fixed part of a footer: root, vtable of the Footer table, the table, the number of batches.
 _FOOTER: Final = struct.Struct("<I7H6xiIIIH2xI")
 _FOOTER_SHAPE: Final = (24, 14, 20, 16, 4, 0, 8, 12, 24 - 4)
+_CRC: Final = struct.Struct("<I")
 _BLOCK: Final = struct.Struct("<qi4xq")
 # Behind the list of batches: custom_metadata with one pair, its table, its key, its value's size.
 _PAIR: Final = struct.Struct("<II4HiIII8s4xI")
@@ -104,13 +106,15 @@ def build_footer(schema: pa.Schema, index: SegmentIndex) -> bytes:
 
     The footer is a small flatbuffer (``format/File.fbs``): a new root with the list of batches and
     the index that points at the schema inside the footer Arrow writes for a file without batches.
+    Four bytes behind the index are the CRC-32C of what stands before and behind its value.
     """
     empty = _empty_footer(schema)
     schema_at, version = _schema_in_footer(empty)
-    encoded = base64.b64encode(index.to_bytes())
+    rows = index.to_bytes()
     blocks_end = _FOOTER.size + _BLOCK.size * len(index)
     value = blocks_end + _PAIR.size
-    end = (value + len(encoded) + 8) & ~7  # a terminating zero, then a multiple of 8
+    encoded_size = 4 * ((len(rows) + _CRC.size + 2) // 3)  # in base64
+    end = _footer_end(value, encoded_size)
     footer = bytearray(end)
     _FOOTER.pack_into(
         footer,
@@ -125,8 +129,9 @@ def build_footer(schema: pa.Schema, index: SegmentIndex) -> bytes:
     for number, (position, metadata_size, size) in enumerate(index.blocks()):
         place = _FOOTER.size + _BLOCK.size * number
         _BLOCK.pack_into(footer, place, position, metadata_size, size - metadata_size)
-    _PAIR.pack_into(footer, blocks_end, *_PAIR_SHAPE, len(encoded))
-    footer[value : value + len(encoded)] = encoded
+    _PAIR.pack_into(footer, blocks_end, *_PAIR_SHAPE, encoded_size)
+    crc = crc32c.crc32c(empty, crc32c.crc32c(footer[:value]))
+    footer[value : value + encoded_size] = base64.b64encode(rows + _CRC.pack(crc))
     trailer = struct.pack("<i", len(footer) + len(empty)) + _CLOSING_MAGIC
     return b"".join((END_OF_STREAM, footer, empty, trailer))
 
@@ -160,7 +165,7 @@ def parse_footer(tail: bytes | bytearray | memoryview) -> tuple[pa.Schema, Segme
     footer = footer[8:]
     try:
         refuse_extensions(footer)
-        index = _index_in_footer(footer)
+        index = _index_in_footer(footer[:-TRAILER_SIZE])
         # Arrow reads the schema of a file whose batches it is never asked for.
         reader = pa.ipc.open_file(pa.BufferReader(pa.py_buffer(b"".join((MAGIC, footer)))))
         schema = reader.schema
@@ -180,7 +185,16 @@ def _index_in_footer(footer: memoryview) -> SegmentIndex:
     value = blocks_end + _PAIR.size
     if tuple(pair) != _PAIR_SHAPE or size > len(footer) - value:
         raise CorruptMessageError("the segment's footer carries no index")
-    return SegmentIndex.from_bytes(base64.b64decode(footer[value : value + size], validate=True))
+    decoded = base64.b64decode(footer[value : value + size], validate=True)
+    crc = crc32c.crc32c(footer[_footer_end(value, size) :], crc32c.crc32c(footer[:value]))
+    if decoded[-_CRC.size :] != _CRC.pack(crc):
+        raise CorruptMessageError("the segment's footer fails its CRC")
+    return SegmentIndex.from_bytes(decoded[: -_CRC.size])
+
+
+def _footer_end(value: int, size: int) -> int:
+    """Where Arrow's own footer begins: behind the index's terminating zero, at a multiple of 8."""
+    return (value + size + 8) & ~7
 
 
 def _empty_footer(schema: pa.Schema) -> bytes:

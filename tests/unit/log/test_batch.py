@@ -422,3 +422,28 @@ def test_arrow_reads_the_message_without_raykafka(
     assert batch.equals(every_type)
     assert metadata[b"rk"][:10] == b"raykafka1:"
     assert metadata[b"rk.stats"] == b'{"int32":[7,7,10]}'
+
+
+def test_a_schema_with_fewer_columns_is_not_mistaken_for_the_right_one(
+    every_type: pa.RecordBatch, partition: PartitionId, joined: Any
+) -> None:
+    # Arrow itself reads the first buffers and overlooks the rest
+    message = joined(encode_batch(every_type, partition).chunks)
+    narrower = pa.schema(list(every_type.schema)[:-1])
+    assert pa.ipc.read_record_batch(pa.py_buffer(message), narrower).num_rows == 20
+    with pytest.raises(CorruptMessageError, match="other columns than its schema"):
+        decode_batch(message, narrower)
+    with pytest.raises(InvalidRecordError, match="other columns than its schema"):
+        validate_batch(message, narrower)
+
+
+def test_a_verified_header_need_not_be_read_again(
+    untyped: Any, partition: PartitionId, joined: Any
+) -> None:
+    batch = untyped([b"a", b"b"])
+    message = joined(encode_batch(batch, partition).chunks)
+    header = verify(message, partition)
+    assert validate_batch(message, UNTYPED_SCHEMA, header=header).equals(batch)
+    assert decode_batch(message, UNTYPED_SCHEMA, header=header).equals(batch)
+    with pytest.raises(InvalidRecordError, match="8 bytes follow"):
+        validate_batch(message + bytes(8), UNTYPED_SCHEMA, header=header)

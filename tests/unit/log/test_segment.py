@@ -144,18 +144,21 @@ def test_damaged_footers_are_refused(seal: Any, untyped: Any) -> None:
     sealed = seal([untyped([b"a"]), untyped([b"b", b"c"])], UNTYPED_SCHEMA)
     size = footer_size(sealed.data)
     tail = sealed.data[-size:]
-    unnoticed = 0
+    unnoticed = set()
     for position in range(size):
         for bit in (0, 4, 7):
             damaged = bytearray(tail)
             damaged[position] ^= 1 << bit
             try:
-                _, index = parse_footer(damaged)
+                found = parse_footer(damaged)
             except CorruptMessageError:
                 continue
-            assert index == sealed.index  # the flip hit Arrow's part: padding, or what we also hold
-            unnoticed += 1
-    assert unnoticed < size
+            # spare bits of the last base64 character, and the zeros behind it, mean nothing
+            assert found == (UNTYPED_SCHEMA, sealed.index)
+            unnoticed.add(position)
+    value = bytes(tail).index(b"rk.index") + 16
+    encoded = struct.unpack_from("<I", tail, value - 4)[0]
+    assert unnoticed <= set(range(value + encoded - 3, (value + encoded + 8) & ~7))
     for shorter in range(0, size, 7):
         with pytest.raises(CorruptMessageError):
             parse_footer(tail[:shorter])
