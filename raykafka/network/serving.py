@@ -52,6 +52,7 @@ class ServerConnection(FrameReceiver, asyncio.BufferedProtocol):
         "_waiting",
         "_watched",
         "_writable_callbacks",
+        "_writes_lines",
         "closed",
         "role",
         "writable",
@@ -69,6 +70,7 @@ class ServerConnection(FrameReceiver, asyncio.BufferedProtocol):
         """Whether the next payload waits for room among those being received."""
         self._watched = False
         """Whether the connection has a deadline because it is within a frame."""
+        self._writes_lines = False
         self._reserved_bytes = 0
         self._queued_bytes = 0
         self._close_callbacks: list[Callable[[], None]] = []
@@ -84,6 +86,9 @@ class ServerConnection(FrameReceiver, asyncio.BufferedProtocol):
         # uvloop's transports have all of asyncio.Transport's methods but are not instances of it.
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(HIGH_WATER_BYTES, LOW_WATER_BYTES)
+        # asyncio's own joins the lines up to Python 3.11, and from 3.12 on forgets to say that its
+        # buffer is full (CVE-2024-12254, mended in 3.12.9 and 3.13.2).
+        self._writes_lines = type(transport).__module__.startswith("uvloop")
         keep_alive(transport.get_extra_info("socket"))
         self._state.welcome(self)
 
@@ -286,8 +291,12 @@ class ServerConnection(FrameReceiver, asyncio.BufferedProtocol):
             head = response_head(correlation_id, header, size)
             if size <= max(JOIN_BYTES, len(views) * JOIN_EACH_BYTES):
                 transport.write(b"".join([head, *views]))
-            else:
+            elif self._writes_lines:
                 transport.writelines([head, *views])
+            else:
+                transport.write(head)
+                for view in views:
+                    transport.write(view)
         if not self.writable:
             self._state.account(self)
 
