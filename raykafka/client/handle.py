@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,9 +20,15 @@ from raykafka.errors import (
     InconsistentClusterIdError,
     InvalidConfigError,
     InvalidRequestError,
+    RaykafkaError,
     UnknownTopicOrPartitionError,
 )
 from raykafka.model import TopicPartition
+
+logger = logging.getLogger(__name__)
+
+_PATIENCE_S = 2.0
+"""How long an append may take before it is made sure that the cluster is still the same one."""
 
 
 @dataclass(frozen=True)
@@ -153,24 +160,42 @@ class TopicHandle:
         return sum(last[partition] - first[partition] for partition in partitions)
 
     def _metadata(self) -> TopicMetadata:
-        metadata = shared_clients.metadata(self.bootstrap)
         try:
             # Asked for anew: a handle is used rarely, and the topic may have changed meanwhile.
-            metadata.refresh([self.topic])
+            self._refresh()
         except InconsistentClusterIdError:
             shared_clients.forget(self.bootstrap)
-            metadata = shared_clients.metadata(self.bootstrap)
-        return metadata.topic(self.topic)
+            self._refresh()
+        return shared_clients.metadata(self.bootstrap).topic(self.topic)
+
+    def _refresh(self) -> None:
+        shared_clients.metadata(self.bootstrap).refresh([self.topic])
 
     def _send(
         self, data: Any, key: str | None, partition: int | None, timestamps: Any
     ) -> list[BatchMetadata]:
+        metadata = shared_clients.metadata(self.bootstrap)
+        if metadata.cached(self.topic) is None:
+            metadata.topic(self.topic)  # from now on it knows which cluster this is
         producer = shared_clients.producer(self.bootstrap)
         future = producer.send_table(
             self.topic, data, key=key, partition=partition, timestamps=timestamps
         )
-        written: list[BatchMetadata] = future.get()
-        return written
+        while True:
+            try:
+                return future.get(_PATIENCE_S)
+            except TimeoutError:
+                self._check_cluster()
+
+    def _check_cluster(self) -> None:
+        """Raise ``InconsistentClusterIdError`` when what answers is another cluster than before."""
+        try:
+            self._refresh()
+        except InconsistentClusterIdError:
+            raise
+        except RaykafkaError as error:
+            # The producer knows better how long to go on.
+            logger.debug("no metadata while an append waits: %s", error)
 
 
 def _ranges(written: Sequence[BatchMetadata]) -> dict[int, tuple[range, ...]]:

@@ -154,7 +154,15 @@ class Producer:
         """
         target = self._targets.get(topic) or self._find(topic)
         now_ms = self._clock.now_ms()
-        plan = TablePlan(data, target.metadata, key=key, timestamps=timestamps, now_ms=now_ms)
+        try:
+            plan = TablePlan(data, target.metadata, key=key, timestamps=timestamps, now_ms=now_ms)
+        except InvalidRecordError:
+            known = target.metadata
+            target = self._find(topic, refresh=True)
+            if target.metadata.schemas == known.schemas:
+                raise
+            # A column has been added since the metadata were fetched.
+            plan = TablePlan(data, target.metadata, key=key, timestamps=timestamps, now_ms=now_ms)
         metadata = target.metadata
         columns = len(metadata.storage_schemas[metadata.schema_id])
         largest = max(1, target.largest_batch - COLUMN_OVERHEAD_BYTES * columns)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from typing import Any
 
 from raykafka.client.bootstrap import Bootstrap
 from raykafka.client.metadata import ClusterMetadata
 from raykafka.client.producer import Producer
+
+_LAST_WORDS_S = 5.0
+"""How long a process that ends waits for appends that other threads have begun."""
 
 
 class SharedClients:
@@ -43,22 +45,26 @@ class SharedClients:
             return found
 
     def forget(self, bootstrap: Bootstrap) -> None:
-        """Close the clients of a cluster that is gone; the next use makes new ones."""
-        self._close({(os.getpid(), bootstrap)})
+        """Close the clients of a cluster that is gone; the next use makes new ones.
+
+        What an append still waits for fails with ``ClientClosedError``.
+        """
+        self._close({(os.getpid(), bootstrap)}, timeout_s=0)
 
     def close(self) -> None:
         """Close every client that this process has made."""
         with self._lock:
             keys = {*self._producers, *self._metadata}
-        self._close({key for key in keys if key[0] == os.getpid()})
+        self._close({key for key in keys if key[0] == os.getpid()}, timeout_s=_LAST_WORDS_S)
 
-    def _close(self, keys: set[tuple[int, Bootstrap]]) -> None:
+    def _close(self, keys: set[tuple[int, Bootstrap]], timeout_s: float) -> None:
         with self._lock:
-            closing: list[Any] = [self._producers.pop(key, None) for key in keys]
-            closing += [self._metadata.pop(key, None) for key in keys]
-        for client in closing:
-            if client is not None:
-                client.close()
+            producers = [self._producers.pop(key) for key in keys if key in self._producers]
+            metadata = [self._metadata.pop(key) for key in keys if key in self._metadata]
+        for producer in producers:
+            producer.close(timeout_s)
+        for cache in metadata:
+            cache.close()
 
 
 shared_clients = SharedClients()

@@ -170,7 +170,7 @@ class TopicRead:
                     deadline = Deadline(clock, self._timeout_ms)
                     size = len(chunk)  # type: ignore[arg-type]
                     end = reading[partition]
-                    wanted = min(left, size if end is None else end - base)
+                    wanted = min(left, size if end is None else min(size, end - base))
                     left -= wanted
                     yield partition, base, _first(chunk, wanted, size)
                 if self._ends is not None:
