@@ -20,18 +20,6 @@ from raykafka.log.schema import HEADERS_TYPE
 Int64Array = npt.NDArray[np.int64]
 
 _TIMESTAMP_TYPE = pa.timestamp("ms")
-_SHARED_NULLS = 65_536
-_null_columns: dict[pa.DataType, pa.Array] = {}
-
-
-def null_column(kind: pa.DataType, rows: int) -> pa.Array:
-    """A column of nulls, cut from one that is made once."""
-    if rows > _SHARED_NULLS:
-        return pa.nulls(rows, kind)
-    shared = _null_columns.get(kind)
-    if shared is None:
-        shared = _null_columns[kind] = pa.nulls(_SHARED_NULLS, kind)
-    return shared.slice(0, rows)
 
 
 def timestamp_column(timestamps: Int64Array) -> pa.Array:
@@ -64,8 +52,8 @@ def cut_chunk(
     rows = len(chunk.values) - len(errors)
     arrays = [
         timestamp_column(timestamps if kept is None else timestamps[kept]),
-        null_column(pa.binary(), rows) if keys is None else pa.array(keys, pa.binary()),
-        null_column(HEADERS_TYPE, rows) if headers is None else pa.array(headers, HEADERS_TYPE),
+        pa.nulls(rows, pa.binary()) if keys is None else pa.array(keys, pa.binary()),
+        pa.nulls(rows, HEADERS_TYPE) if headers is None else pa.array(headers, HEADERS_TYPE),
         *values,
     ]
     schema = topic.storage_schemas[chunk.schema_id]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from raykafka.client.cutting import null_column, split_by_partition, timestamp_column
+from raykafka.client.cutting import split_by_partition, timestamp_column
 from raykafka.client.metadata import TopicMetadata
 from raykafka.client.partitioner import partitions_for_keys, render_keys
 from raykafka.errors import (
@@ -99,8 +99,8 @@ class TablePlan:
         self._table = pa.Table.from_arrays(
             [
                 stamps,
-                null_column(pa.binary(), rows) if own_key is None else own_key,
-                null_column(HEADERS_TYPE, rows) if headers is None else _headers(headers),
+                pa.nulls(rows, pa.binary()) if own_key is None else own_key,
+                pa.nulls(rows, HEADERS_TYPE) if headers is None else _headers(headers),
                 *conform(values, topic.value_schema).columns,
             ],
             schema=topic.storage_schemas[topic.schema_id],

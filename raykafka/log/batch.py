@@ -61,7 +61,7 @@ DEFAULT_MAX_UNCOMPRESSED: Final = 256 << 20
 _SMALL_BATCH: Final = 64 << 10
 _TIMESTAMP_TYPE: Final = pa.timestamp("ms")
 _SIZES = struct.Struct("<Ii")
-_NO_LEADER: Final = (-1, -1, -1, 0)
+NO_LEADER: Final = (-1, -1, -1, 0)
 _BLANK_SLOT: Final = b" " * SLOT_SIZE
 
 
@@ -126,7 +126,7 @@ def encode_batch(
         base_timestamp,
         max_timestamp,
     )
-    return _assemble(layout, body, body_size, _NO_LEADER, fields, partition, stats)
+    return assemble(layout, body, body_size, NO_LEADER, fields, partition, stats)
 
 
 def decode_batch(
@@ -233,7 +233,7 @@ def project_batch(
     layout = read_layout(message, header.metadata_size)
     body = memoryview(message)[header.metadata_size : header.size]
     layout, pieces, size = select_columns(layout, body, schema, columns)
-    return _assemble(layout, pieces, size, header[:4], header[5:13], partition).chunks
+    return assemble(layout, pieces, size, header[:4], header[5:13], partition).chunks
 
 
 def _arrow_message(batch: pa.RecordBatch, compression: Compression) -> tuple[bytes, list[Chunk]]:
@@ -268,7 +268,7 @@ def _take_metadata(chunks: Iterable[bytes | pa.Buffer]) -> bytes:
     return taken[8:]
 
 
-def _assemble(
+def assemble(
     layout: Layout,
     body: list[Chunk],
     body_size: int,
