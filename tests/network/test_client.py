@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import select
 import socket
 import threading
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
+import wire_samples
 from wire_kit import SECRET, Echo, Running, produce, wait_until
 
 from raykafka.actors.ports import ListenerSpec
@@ -248,6 +250,36 @@ def test_answers_that_cannot_be(answer: bytes, expected: type[RaykafkaError], ma
         with pytest.raises(expected, match=match):
             connection.call(ApiKey.METADATA, MetadataRequest(), timeout_ms=10_000)
         assert connection.closed
+
+
+def test_fuzz_of_the_client() -> None:
+    """Whatever an authenticated server sends: a value or a typed error, and in bounded time."""
+    rng = random.Random(20_000)
+    golden = [wire_samples.response_frame(key) for key in ApiKey]
+    for _ in range(150):
+        stream = bytearray(rng.choice([rng.randbytes(rng.randint(1, 300)), *golden]))
+        stream[4:8] = rng.choice([3, 3, 3, 4, 2**31]).to_bytes(4, "big")
+        for _ in range(rng.randint(0, 4)):
+            at = rng.randrange(len(stream))
+            stream[at : at + rng.randint(0, 3)] = rng.randbytes(rng.randint(0, 3)) or b"x"
+        if rng.random() < 0.5:
+            stream[:4] = max(0, len(stream) - 4).to_bytes(4, "big")
+
+        def serve(peer: socket.socket, stream: bytes = bytes(stream)) -> None:
+            peer.recv(1 << 16)
+            peer.sendall(stream)
+
+        with server(serve) as endpoint:
+            connection = Connection(endpoint, SECRET, client_id="test", max_response_bytes=4096)
+            key = rng.choice([ApiKey.METADATA, ApiKey.FETCH, ApiKey.PRODUCE])
+            request = wire_samples.REQUESTS[key][0]
+            try:
+                answer, _ = connection.call(key, request, timeout_ms=10_000)
+            except RaykafkaError:
+                pass
+            else:
+                assert isinstance(answer, Message)
+            connection.close()
 
 
 def test_responses_are_bounded(running: Running) -> None:
