@@ -13,9 +13,15 @@ import pyarrow as pa
 from raykafka.client.delivery import Delivery
 from raykafka.client.groups import Chunk, TableGroup
 from raykafka.client.metadata import TopicMetadata
-from raykafka.client.partitioner import StickyPartition, partitions_for_keys, render_keys
+from raykafka.client.partitioner import (
+    StickyPartition,
+    partition_for_key,
+    partitions_for_keys,
+    render_keys,
+)
 from raykafka.errors import InvalidRecordError, RaykafkaError, UnknownTopicOrPartitionError
 from raykafka.log.schema import HEADERS_TYPE
+from raykafka.log.small_batch import MAX_ROWS, SmallRecords
 
 Int64Array = npt.NDArray[np.int64]
 
@@ -35,11 +41,14 @@ def cut_chunk(
     Records that do not fit the topic fail by themselves. ``available`` are the partitions that
     have a leader now: records without a key go to one of them.
     """
-    errors: dict[int, RaykafkaError] = {}
     if chunk.schema_id >= len(topic.storage_schemas) or topic.typed != chunk.typed:
         raise InvalidRecordError(
             f"topic {topic.name!r} was created anew with another schema; send the records again"
         )
+    if len(chunk.values) <= MAX_ROWS and not topic.typed and chunk.headers is None:
+        _cut_small(chunk, topic, sticky, available)
+        return
+    errors: dict[int, RaykafkaError] = {}
     values = _value_columns(chunk, topic, errors)
     kept = None
     if errors:
@@ -67,6 +76,49 @@ def cut_chunk(
         _refuse_missing(chunk, batch, places, kept, errors, topic)
         return
     _place(chunk, batch, places, kept, errors)
+
+
+def _cut_small(
+    chunk: Chunk, topic: TopicMetadata, sticky: StickyPartition, available: Sequence[int]
+) -> None:
+    """A few records of an untyped topic: plain Python is faster than Arrow and numpy."""
+    keys, values = chunk.keys, chunk.values
+    count = len(topic.partitions)
+    wished = chunk.partitions or [-1] * len(values)
+    resting = -1
+    rows_of: dict[int, list[int]] = {}
+    errors: dict[int, RaykafkaError] = {}
+    for row, place in enumerate(wished):
+        if place >= count:
+            errors[row] = _missing(topic, place)
+            continue
+        if place < 0:
+            key = None if keys is None else keys[row]
+            if key is not None:
+                place = partition_for_key(key, count)
+            else:
+                if resting < 0:
+                    resting = sticky.choose(available, chunk.size)
+                place = resting
+        rows_of.setdefault(place, []).append(row)
+    timestamps = chunk.timestamp_list()
+    if len(rows_of) == 1 and not errors:
+        records = SmallRecords(timestamps, keys, values)
+        only = Delivery(chunk, chunk.topic, next(iter(rows_of)), records, chunk.schema_id)
+        chunk.place((only,), None, None, errors)
+        return
+    deliveries = []
+    batch_of, position_of = [-1] * len(values), [0] * len(values)
+    for place, rows in rows_of.items():
+        for position, row in enumerate(rows):
+            batch_of[row], position_of[row] = len(deliveries), position
+        records = SmallRecords(
+            [timestamps[row] for row in rows],
+            None if keys is None else [keys[row] for row in rows],
+            [values[row] for row in rows],
+        )
+        deliveries.append(Delivery(chunk, chunk.topic, place, records, chunk.schema_id))
+    chunk.place(deliveries, batch_of, position_of, errors)
 
 
 def cut_table(group: TableGroup, sticky: StickyPartition, available: Sequence[int]) -> None:
@@ -134,11 +186,15 @@ def _refuse_missing(
     rows = np.arange(len(places)) if kept is None else kept
     missing = places >= len(topic.partitions)
     for row, partition in zip(rows[missing].tolist(), places[missing].tolist(), strict=True):
-        errors[row] = UnknownTopicOrPartitionError(
-            f"topic {topic.name!r} now has {len(topic.partitions)} partitions, not {partition + 1}"
-        )
+        errors[row] = _missing(topic, partition)
     there = ~missing
     _place(chunk, batch.filter(pa.array(there)), places[there], rows[there], errors)
+
+
+def _missing(topic: TopicMetadata, partition: int) -> UnknownTopicOrPartitionError:
+    return UnknownTopicOrPartitionError(
+        f"topic {topic.name!r} now has {len(topic.partitions)} partitions, not {partition + 1}"
+    )
 
 
 def _pick(column: list[Any] | None, kept: Int64Array | None) -> list[Any] | None:

@@ -11,7 +11,10 @@ import pyarrow as pa
 from raykafka.client.futures import Callbacks
 from raykafka.errors import RaykafkaError
 from raykafka.log.batch import EncodedBatch
+from raykafka.log.small_batch import SmallRecords
 from raykafka.model import NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE
+
+Records = pa.RecordBatch | SmallRecords
 
 
 class Driver(Protocol):
@@ -51,12 +54,12 @@ class Delivery:
     )
 
     def __init__(
-        self, group: Group, topic: str, partition: int, batch: pa.RecordBatch, schema_id: int
+        self, group: Group, topic: str, partition: int, batch: Records, schema_id: int
     ) -> None:
         self.group = group
         self.topic = topic
         self.partition = partition
-        self.batch: pa.RecordBatch | None = batch
+        self.batch: Records | None = batch
         """Records in the storage schema; dropped when the fate of the batch is known."""
         self.schema_id = schema_id
         self.count: int = batch.num_rows

@@ -10,6 +10,7 @@ from raykafka.config_producer import ProducerConfig
 from raykafka.errors import MessageTooLargeError, SerializationError
 from raykafka.log.batch import EncodedBatch, encode_batch
 from raykafka.log.schema import RESERVED, conform
+from raykafka.log.small_batch import SmallRecords, encode_records
 from raykafka.log.stats import column_statistics
 from raykafka.model import Compression, PartitionId, TopicId
 
@@ -24,6 +25,11 @@ def encode(delivery: Delivery, topic: TopicMetadata, config: ProducerConfig) -> 
     batch = delivery.batch
     assert batch is not None
     try:
+        compression = _codec(topic, config)
+        if isinstance(batch, SmallRecords):
+            if compression is Compression.NONE:
+                return _encode_small(delivery, batch, topic, config)
+            batch = delivery.batch = batch.to_arrow()
         statistics = b""
         if topic.typed:
             if delivery.schema_id != topic.schema_id:
@@ -37,11 +43,28 @@ def encode(delivery: Delivery, topic: TopicMetadata, config: ProducerConfig) -> 
             producer_id=delivery.producer_id,
             producer_epoch=delivery.producer_epoch,
             base_sequence=delivery.base_sequence,
-            compression=_codec(topic, config),
+            compression=compression,
             stats=statistics,
         )
     except (pa.ArrowException, ValueError, TypeError) as error:
         raise SerializationError(f"the batch cannot be encoded: {error}") from error
+    return _keep(delivery, encoded, config)
+
+
+def _encode_small(
+    delivery: Delivery, records: SmallRecords, topic: TopicMetadata, config: ProducerConfig
+) -> EncodedBatch:
+    encoded = encode_records(
+        records,
+        PartitionId(TopicId(topic.topic_id), delivery.partition),
+        producer_id=delivery.producer_id,
+        producer_epoch=delivery.producer_epoch,
+        base_sequence=delivery.base_sequence,
+    )
+    return _keep(delivery, encoded, config)
+
+
+def _keep(delivery: Delivery, encoded: EncodedBatch, config: ProducerConfig) -> EncodedBatch:
     if encoded.header.size > config.max_request_size:
         raise MessageTooLargeError(
             f"the batch has {encoded.header.size} bytes, max_request_size is "

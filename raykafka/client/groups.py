@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,18 @@ class Chunk(Group):
         """The timestamp of every record, in milliseconds."""
         bounds = np.array([*self.mark_index, len(self.values)], np.int64)
         return np.repeat(np.array(self.mark_ms, np.int64), bounds[1:] - bounds[:-1])
+
+    def timestamp_list(self) -> list[int]:
+        """The same as a plain list, for a few records."""
+        marks = self.mark_ms
+        if len(marks) == 1:
+            return marks * len(self.values)
+        bounds = pairwise([*self.mark_index, len(self.values)])
+        return [
+            mark
+            for mark, (start, end) in zip(marks, bounds, strict=True)
+            for _ in range(start, end)
+        ]
 
     def place(
         self,

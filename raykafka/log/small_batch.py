@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
+
+import pyarrow as pa
 
 from raykafka.log.batch import NO_LEADER, EncodedBatch, assemble
 from raykafka.log.ipc_message import Layout
+from raykafka.log.schema import HEADERS_TYPE, UNTYPED_SCHEMA
 from raykafka.model import PartitionId
 
 MAX_ROWS: Final = 64
@@ -26,21 +29,44 @@ _ROW: Final = struct.Struct("<q")
 _OFFSETS_OF_ONE: Final = struct.Struct("<2i")
 
 
+class SmallRecords(NamedTuple):
+    """Records of an untyped topic without headers, as plain lists."""
+
+    timestamps: Sequence[int]
+    keys: Sequence[bytes | None] | None
+    """None where no record has one."""
+    values: Sequence[bytes | None]
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.values)
+
+    def to_arrow(self) -> pa.RecordBatch:
+        """The same in the storage schema."""
+        rows = len(self.values)
+        keys = self.keys
+        columns = [
+            pa.array(self.timestamps, pa.timestamp("ms")),
+            pa.nulls(rows, pa.binary()) if keys is None else pa.array(keys, pa.binary()),
+            pa.nulls(rows, HEADERS_TYPE),
+            pa.array(self.values, pa.binary()),
+        ]
+        return pa.RecordBatch.from_arrays(columns, schema=UNTYPED_SCHEMA)
+
+
 def encode_records(
-    timestamps: Sequence[int],
-    keys: Sequence[bytes | None] | None,
-    values: Sequence[bytes | None],
+    records: SmallRecords,
     partition: PartitionId,
     *,
     producer_id: int = -1,
     producer_epoch: int = -1,
     base_sequence: int = -1,
 ) -> EncodedBatch:
-    """Encodes 1 to ``MAX_ROWS`` records without headers, uncompressed, under schema id 0.
+    """Encodes 1 to ``MAX_ROWS`` records, uncompressed, under schema id 0.
 
-    ``keys`` is None where no record has one. Equal to ``encode_batch`` of the same columns, up to
-    padding.
+    Equal to ``encode_batch`` of ``records.to_arrow()``, up to padding.
     """
+    timestamps, keys, values = records
     rows = len(values)
     bits = (rows + 7) >> 3
     stamps = _ROW.pack(timestamps[0]) if rows == 1 else struct.pack(f"<{rows}q", *timestamps)

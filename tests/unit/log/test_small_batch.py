@@ -6,25 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raykafka.log.batch import decode_batch, encode_batch, validate_batch, verify
-from raykafka.log.schema import HEADERS_TYPE, UNTYPED_SCHEMA
-from raykafka.log.small_batch import MAX_ROWS, encode_records
+from raykafka.log.schema import UNTYPED_SCHEMA
+from raykafka.log.small_batch import MAX_ROWS, SmallRecords, encode_records
 from raykafka.model import PartitionId, TopicId
 
 PARTITION = PartitionId(TopicId("0123456789abcdef" * 2), 3)
 BYTES = st.one_of(st.none(), st.binary(max_size=40))
-
-
-def as_arrow(
-    timestamps: list[int], keys: list[bytes | None] | None, values: list[bytes | None]
-) -> pa.RecordBatch:
-    rows = len(values)
-    columns = [
-        pa.array(timestamps, pa.timestamp("ms")),
-        pa.nulls(rows, pa.binary()) if keys is None else pa.array(keys, pa.binary()),
-        pa.nulls(rows, HEADERS_TYPE),
-        pa.array(values, pa.binary()),
-    ]
-    return pa.RecordBatch.from_arrays(columns, schema=UNTYPED_SCHEMA)
 
 
 @given(
@@ -37,10 +24,11 @@ def test_reads_back_like_the_batch_that_arrow_writes(
     timestamps = [row[0] for row in rows]
     keys = [row[1] for row in rows] if keyed else None
     values = [row[2] for row in rows]
+    records = SmallRecords(timestamps, keys, values)
     numbers = {"producer_id": 7, "producer_epoch": 2, "base_sequence": 11}
-    encoded = encode_records(timestamps, keys, values, PARTITION, **numbers)
+    encoded = encode_records(records, PARTITION, **numbers)
     message = b"".join(encoded.chunks)
-    expected = as_arrow(timestamps, keys, values)
+    expected = records.to_arrow()
     assert len(message) == encoded.header.size
     assert len(message) % 8 == 0
     assert verify(message, PARTITION) == encoded.header
@@ -52,7 +40,7 @@ def test_reads_back_like_the_batch_that_arrow_writes(
 
 @pytest.mark.parametrize("rows", [1, 2, 9, MAX_ROWS])
 def test_pyarrow_opens_it_as_a_stream(rows: int) -> None:
-    encoded = encode_records([5] * rows, None, [b"value"] * rows, PARTITION)
+    encoded = encode_records(SmallRecords([5] * rows, None, [b"value"] * rows), PARTITION)
     message = b"".join(encoded.chunks)
     stream = bytes(UNTYPED_SCHEMA.serialize()) + message
     with pa.ipc.open_stream(stream) as reader:
