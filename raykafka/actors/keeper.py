@@ -27,9 +27,9 @@ from raykafka.errors import LogDirLockedError, RaykafkaError
 logger = logging.getLogger(__name__)
 
 _FIRST_PAUSE_S: Final = 0.1
-_LONGEST_PAUSE_S: Final = 5.0
+_LONGEST_PAUSE_S: Final = 2.0
 _LOCK_PAUSE_S: Final = 0.05
-_SHORT_LIFE_MS: Final = 5000
+_SHORT_LIFE_MS: Final = 3000
 """An actor that dies sooner is replaced after a pause, so that a broken one does not spin."""
 
 
