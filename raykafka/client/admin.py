@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -114,7 +114,7 @@ class Admin:
         """Create topics; when this returns their partitions accept records.
 
         Raises ``TopicAlreadyExistsError``, ``InvalidTopicError``, ``InvalidPartitionsError``,
-        ``InvalidReplicationFactorError`` or ``InvalidConfigurationError`` (the message names what).
+        ``InvalidReplicationFactorError`` or ``InvalidConfigError`` (the message names what).
         """
         request = CreateTopicsRequest(
             [
@@ -194,7 +194,7 @@ class Admin:
     ) -> None:
         """Set or reset single keys and leave the others alone (KIP-339).
 
-        Raises ``InvalidConfigurationError`` naming the key; nothing of that resource is changed then.
+        Raises ``InvalidConfigError`` naming the key; nothing of that resource is changed then.
         """
         request = AlterConfigsRequest(
             [AlteredResource(resource, list(each)) for resource, each in changes.items()],
@@ -228,7 +228,7 @@ class Admin:
     def delete_records(
         self, before_offsets: Mapping[TopicPartition | tuple[str, int], int]
     ) -> dict[TopicPartition, int]:
-        """Delete what stands before the offsets (-1: everything so far); returns each low watermark.
+        """Delete what stands before the offsets (-1: all so far); returns each low watermark.
 
         Raises ``OffsetOutOfRangeError`` for an offset past the high watermark (KIP-107).
         """
