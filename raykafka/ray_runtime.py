@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
+import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import ray
+from ray._private.services import canonicalize_bootstrap_address, find_gcs_addresses
 
-from raykafka.actors.cluster import ShellMakers, alive_nodes, controller_name, spawn_controller
+from raykafka.actors.cluster import (
+    LOOPBACK_RESOURCE,
+    ShellMakers,
+    alive_nodes,
+    controller_name,
+    spawn_controller,
+)
 from raykafka.actors.handles import RayController, find
-from raykafka.actors.ports import ControllerSpec, NodeInfo
+from raykafka.actors.ports import ClusterAccess, ControllerSpec, NodeInfo
 from raykafka.assembly import make_broker, make_controller, make_partition_actor
-from raykafka.client.bootstrap import BootstrapInfo
 from raykafka.clock import SystemClock
 from raykafka.errors import (
     ClusterUnreachableError,
@@ -30,27 +37,17 @@ _CALL_S = 10.0
 _clock = SystemClock()
 
 
-@dataclass(frozen=True, slots=True)
-class RayBootstrap:
-    """A ``Bootstrap`` that asks the cluster's controller, found by its name in Ray."""
+def find_access(name: str) -> ClusterAccess:
+    """Where the controller of the cluster called ``name`` listens now, as it says itself.
 
-    name: str
-
-    def __call__(self) -> BootstrapInfo:
-        """Where the controller listens now.
-
-        Raises ``ClusterUnreachableError`` when Ray is not running here or no such cluster answers.
-        """
-        controller = find_controller(self.name)
-        try:
-            access = controller.access(_CALL_S)
-        except NetworkError as error:
-            raise ClusterUnreachableError(
-                f"the controller of cluster {self.name} does not answer: {error.message}"
-            ) from error
-        return BootstrapInfo(
-            access.cluster_id, access.cluster_name, access.controller, access.secret
-        )
+    Raises ``ClusterUnreachableError`` when no such cluster answers on this process's Ray.
+    """
+    try:
+        return find_controller(name).access(_CALL_S)
+    except NetworkError as error:
+        raise ClusterUnreachableError(
+            f"the controller of cluster {name} does not answer: {error.message}"
+        ) from error
 
 
 def find_controller(name: str) -> RayController:
@@ -73,25 +70,61 @@ def find_controller(name: str) -> RayController:
 
 
 def join_ray() -> bool:
-    """Join the Ray cluster of this machine or of ``RAY_ADDRESS``; False when there is none."""
+    """Join the Ray of ``RAY_ADDRESS``, or the one that ``ray start`` left on this machine.
+
+    False when there is none. A Ray that another process runs for itself is not joined, since it
+    would end with that process; ``RAY_ADDRESS=local`` joins none. Raises ``ClusterUnreachableError``
+    when ``RAY_ADDRESS`` names one that does not answer.
+    """
     if ray.is_initialized():
         return True
+    if not _ray_answers():
+        return False
     try:
+        # By "auto" and not by its address: only then does Ray use the user's authentication token.
         ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError:
         return False
     return True
 
 
+def _ray_answers() -> bool:
+    """Whether the Ray that would be joined answers: one that is gone is tried for minutes."""
+    named = os.environ.get("RAY_ADDRESS", "")
+    if named == "local" or (named in ("", "auto") and not os.path.exists(ray_address_file())):
+        return False
+    if "://" in named:
+        return True  # a Ray client's address: not a socket to look at
+    try:
+        address = canonicalize_bootstrap_address("auto") or ""
+        host, _, port = address.rpartition(":")
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=2):
+            return True
+    except (OSError, ValueError):
+        if named and named != "auto":
+            raise ClusterUnreachableError(
+                f"no Ray answers at RAY_ADDRESS={named}; start it, or unset RAY_ADDRESS"
+            ) from None
+        return False
+
+
+def ray_address_file() -> str:
+    """Where `ray start` notes the address of the Ray that it started on this machine."""
+    folder = os.environ.get("RAY_TMPDIR")
+    if not folder and sys.platform.startswith("linux"):
+        folder = os.environ.get("TMPDIR")
+    return os.path.join(folder or "/tmp", "ray", "ray_current_cluster")
+
+
 def start_ray() -> None:
-    """Start a Ray of this process's own on loopback: it ends with the process."""
+    """Start a Ray of this process's own: it ends with the process."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ray.init(
         address="local",
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.ERROR,
-        _node_ip_address="127.0.0.1",
+        resources={LOOPBACK_RESOURCE: 1},
     )
 
 

@@ -23,12 +23,13 @@ from raykafka.places import home
 _START_S = 60.0
 _STOP_S = 20.0
 _POLL_S = 0.2
-# Else Ray takes the address of a network card even when it is told 127.0.0.1.
-_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
 class _RayHead(msgspec.Struct):
     pid: int
+    address: str = ""
+    address_file: str = ""
+    """Where Ray noted ``address``, and leaves it when it ends."""
 
 
 def ensure_ray() -> bool:
@@ -43,8 +44,11 @@ def ensure_ray() -> bool:
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [
         sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--port=0",
-        "--node-ip-address=127.0.0.1", "--include-dashboard=false", "--disable-usage-stats",
+        "--include-dashboard=false", "--disable-usage-stats",
+        '--resources={"raykafka-loopback": 1}',
     ]  # fmt: skip
+    noted = Path(runtime.ray_address_file())
+    before = _text_of(noted)
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
@@ -52,16 +56,18 @@ def ensure_ray() -> bool:
             stdout=output,
             stderr=output,
             start_new_session=True,
-            env={**os.environ, **_LOOPBACK},
         )
     _state_file().write_bytes(msgspec.json.encode(_RayHead(process.pid)))
     waiting = threading.Event()
     for _ in range(int(_START_S / _POLL_S)):
         if runtime.join_ray():
+            _remember(process.pid, noted)
             return True
         if process.poll() is not None:
             break
         waiting.wait(_POLL_S)
+    if _text_of(noted) != before:
+        _remember(process.pid, noted)
     stop_ray()
     words = log.read_text(errors="replace").strip().splitlines()[-5:]
     raise ClusterUnreachableError(
@@ -80,10 +86,36 @@ def stop_ray() -> bool:
     waiting = threading.Event()
     for _ in range(int(_STOP_S / _POLL_S)):
         if not _is_head(head.pid):
-            return True
+            break
         waiting.wait(_POLL_S)
-    os.killpg(head.pid, signal.SIGKILL)
+    else:
+        os.killpg(head.pid, signal.SIGKILL)
+    _forget_address(head)
     return True
+
+
+def started_ray() -> bool:
+    """Whether a Ray that ``ensure_ray`` started still runs."""
+    return _running_head() is not None
+
+
+def _remember(pid: int, address_file: Path) -> None:
+    head = _RayHead(pid, _text_of(address_file), str(address_file))
+    _state_file().write_bytes(msgspec.json.encode(head))
+
+
+def _forget_address(head: _RayHead) -> None:
+    # Programs that look for a Ray would try for minutes to reach the one that has ended.
+    if head.address and _text_of(Path(head.address_file)) == head.address:
+        with contextlib.suppress(FileNotFoundError):
+            Path(head.address_file).unlink()
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
 
 
 def _state_file() -> Path:
