@@ -223,7 +223,7 @@ class Consumer:
 
         Its columns are the value's (``value`` for an untyped topic), after those of ``metadata``:
         ``__topic``, ``__partition``, ``__offset``, ``__timestamp``, ``__key``, ``__headers``.
-        ``max_bytes`` (by default ``fetch_max_bytes``) may be exceeded by the last batch;
+        ``max_bytes`` of the log (by default ``fetch_max_bytes``) may be exceeded by the last batch;
         ``max_records`` is not limited by default. Otherwise as ``poll``. Raises
         ``IllegalStateError`` when topics that are read together differ in a column's type.
         """
@@ -245,18 +245,13 @@ class Consumer:
         _check_limit("max_bytes", size)
         taken: list[PartitionBatch] = []
         with self._exclusive():
-            if self._reader.wait(timeout_ms) is None:
-                return taken
-            while True:
-                for rows in self._reader.take(records, size):
-                    batch = as_batch(rows, wanted)
-                    end = rows.base_offset + rows.count
+            if self._reader.wait(timeout_ms) is not None:
+                for rows in self._reader.take(records, size, refill=True):
                     partition = TopicPartition(rows.format.topic, rows.partition)
+                    end = rows.base_offset + rows.count
+                    batch = as_batch(rows, wanted)
                     taken.append(PartitionBatch(partition, rows.base_offset, end, batch))
-                    records -= rows.count
-                    size -= rows.columns.nbytes
-                if records <= 0 or size <= 0 or not self._reader.refill():
-                    return taken
+        return taken
 
     def __iter__(self) -> Iterator[ConsumerRecord]:
         """Record after record; positions follow one by one.

@@ -11,9 +11,9 @@ from raykafka.client.metadata import TopicMetadata
 from raykafka.client.rows import Deserialize, RowFormat
 from raykafka.errors import CorruptMessageError, InvalidConfigError, UnknownSchemaVersionError
 from raykafka.log.batch import decode_batch
-from raykafka.log.batch_header import BatchHeader
+from raykafka.log.batch_header import LOG_APPEND_TIME, BatchHeader
 from raykafka.log.schema import RESERVED
-from raykafka.model import Compression, TimestampType, TopicPartition
+from raykafka.model import TopicPartition
 
 
 class SupportsDeserialize(Protocol):
@@ -119,7 +119,7 @@ class TopicDecoder:
             columns = columns.slice(0, 0)
         elif offset > header.base_offset:
             columns = columns.slice(offset - header.base_offset)
-        appended = header.timestamp_type is TimestampType.LOG_APPEND_TIME
+        appended = header.leader_flags & LOG_APPEND_TIME
         return FetchedBatch(
             partition,
             offset,
@@ -127,6 +127,7 @@ class TopicDecoder:
             columns,
             self.format,
             header.append_time_ms if appended else None,
+            header.size / header.record_count,
         )
 
     def _columns(self, message: Any, header: BatchHeader, projected: bool) -> pa.RecordBatch:
@@ -137,13 +138,10 @@ class TopicDecoder:
             )
         present = self._projected[header.schema_id]
         if projected or self.wanted is None:
-            batch = decode_batch(message, present)
-        elif header.compression is Compression.NONE:
-            # Columns that nobody looks at cost nothing as long as nothing is decompressed.
-            batch = decode_batch(message, self._stored[header.schema_id]).select(present.names)
+            batch = decode_batch(message, present, header=header)
         else:
             stored = self._stored[header.schema_id]
-            batch = decode_batch(message, stored, columns=present.names)
+            batch = decode_batch(message, stored, columns=present.names, header=header)
         if len(present) == len(self._decoded):
             return batch
         return _widen(batch, self._decoded)

@@ -15,7 +15,10 @@ import pyarrow as pa
 
 from raykafka.client.rows import RowFormat, Rows
 from raykafka.errors import RaykafkaError
-from raykafka.model import Endpoint, TopicPartition
+from raykafka.model import TopicPartition
+
+Source = Any
+"""Whose credit a frame takes; whoever puts it in gets it back when it is consumed."""
 
 
 class FetchedFrame(NamedTuple):
@@ -33,13 +36,21 @@ class FetchedFrame(NamedTuple):
     mapped: bool
     projected: bool
     """Whether the batches carry the wanted columns only."""
-    source: Endpoint
+    source: Source
 
 
 class FetchedBatch:
     """Rows of one batch that are still to be handed out."""
 
-    __slots__ = ("columns", "format", "log_append_time", "next_offset", "offset", "partition")
+    __slots__ = (
+        "columns",
+        "format",
+        "log_append_time",
+        "next_offset",
+        "offset",
+        "partition",
+        "row_bytes",
+    )
 
     def __init__(
         self,
@@ -49,14 +60,19 @@ class FetchedBatch:
         columns: pa.RecordBatch,
         row_format: RowFormat,
         log_append_time: int | None,
+        row_bytes: float,
     ) -> None:
-        """``offset`` is the first row's, ``next_offset`` what follows the batch in the log."""
+        """``offset`` is the first row's, ``next_offset`` what follows the batch in the log.
+
+        ``row_bytes`` is what a row takes in the log, on average over the batch.
+        """
         self.partition = partition
         self.offset = offset
         self.next_offset = next_offset
         self.columns = columns
         self.format = row_format
         self.log_append_time = log_append_time
+        self.row_bytes = row_bytes
 
     def rows(self, count: int) -> Rows:
         """The first ``count`` rows, without consuming them."""
@@ -68,7 +84,7 @@ class FetchedBatch:
 
 Decode = Callable[[FetchedFrame, Any, int], FetchedBatch]
 """(frame, message, first offset wanted) -> its rows; raises ``RaykafkaError``."""
-Release = Callable[[Endpoint, int], None]
+Release = Callable[[Source, int], None]
 """(source, bytes of credit) whenever a batch has been consumed or dropped."""
 Failed = Callable[[TopicPartition, int, RaykafkaError], None]
 """(partition, offset, error) when a batch cannot be decoded."""

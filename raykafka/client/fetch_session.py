@@ -7,16 +7,28 @@ from raykafka.model import Endpoint, TopicPartition
 from raykafka.protocol.messages import FetchPartition, FetchRequest
 
 
+class LeaderAccount:
+    """What is open at one leader, and what of its credit is in use."""
+
+    __slots__ = ("endpoint", "held", "session")
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.session: FetchSession | None = None
+        self.held = 0
+        """Bytes that came from there and wait to be consumed, over all its sessions."""
+
+
 class FetchSession:
     """A push session, or a long poll, whose one answer ends it."""
 
     __slots__ = (
         "_by_id",
+        "account",
         "columns",
         "consumed",
         "correlation_id",
         "credit",
-        "endpoint",
         "expected",
         "heard_ms",
         "mapped",
@@ -26,7 +38,7 @@ class FetchSession:
 
     def __init__(
         self,
-        endpoint: Endpoint,
+        account: LeaderAccount,
         fetches: dict[TopicPartition, PlannedFetch],
         *,
         push: bool,
@@ -35,7 +47,7 @@ class FetchSession:
         columns: list[str] | None,
         now_ms: int,
     ) -> None:
-        self.endpoint = endpoint
+        self.account = account
         self.expected = dict(fetches)
         """What comes next of each partition; compared with the plan to see if it still serves."""
         self.push = push
@@ -54,6 +66,11 @@ class FetchSession:
             (planned.topic_id, partition.partition): partition
             for partition, planned in fetches.items()
         }
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The leader."""
+        return self.account.endpoint
 
     def partition(self, topic_id: str, partition: int) -> TopicPartition | None:
         """The partition of a frame; None for one that has left the session."""

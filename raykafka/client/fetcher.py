@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from raykafka.client.fetch_plan import PlannedFetch, plan_fetches
 from raykafka.client.fetch_queue import FetchedBatch, FetchedFrame, FetchQueue
-from raykafka.client.fetch_session import FetchSession
+from raykafka.client.fetch_session import FetchSession, LeaderAccount
 from raykafka.client.frame_cutting import CutFrame, FrameCutter, payload_size
 from raykafka.client.leader_connections import LeaderConnections
 from raykafka.client.leader_watch import LeaderWatch
@@ -91,9 +91,7 @@ class Fetcher:
         self.bytes = 0
         """Bytes of their payloads."""
         self.sessions_opened = 0
-        self._sessions: dict[Endpoint, FetchSession] = {}
-        self._held: dict[Endpoint, int] = {}
-        """Bytes queued, by the leader whose credit they take."""
+        self._accounts: dict[Endpoint, LeaderAccount] = {}
         self._failures: dict[TopicPartition, FetchFailure] = {}
         self._cutter = FrameCutter(config.mapped_reads)
         self._push = config.fetch_min_bytes <= 1
@@ -141,13 +139,16 @@ class Fetcher:
         for partition in plan.leaderless:
             self._topics.refresh(partition.topic)
             self._retries.pause(partition)
-        for endpoint in [e for e in self._sessions if e not in plan.fetches]:
-            self._close(endpoint)
+        for endpoint, account in list(self._accounts.items()):
+            if endpoint not in plan.fetches:
+                self._close(account)
+                if not account.held:
+                    del self._accounts[endpoint]
         for endpoint, fetches in plan.fetches.items():
-            session = self._sessions.get(endpoint)
-            if session is None or session.expected != fetches:
-                self._open(endpoint, fetches)
-        self._watch.check(list(self._sessions.values()))
+            account = self._accounts.setdefault(endpoint, LeaderAccount(endpoint))
+            if account.session is None or account.session.expected != fetches:
+                self._open(account, fetches)
+        self._watch.check([a.session for a in list(self._accounts.values()) if a.session])
 
     def retry_in_ms(self, at_most_ms: int) -> int:
         """Milliseconds until ``maintain`` has something to do, as far as is known."""
@@ -175,7 +176,9 @@ class Fetcher:
 
     def on_lost(self, endpoint: Endpoint) -> None:
         """A connection broke or could not be made."""
-        self._sessions.pop(endpoint, None)
+        account = self._accounts.get(endpoint)
+        if account is not None:
+            account.session = None
         self._retries.at(self._connections.retry_at_ms(endpoint))
         self._stale = True
         for topic in self._topics.led_by(endpoint, self._subscription):
@@ -188,13 +191,14 @@ class Fetcher:
             if partition not in self._failures and not self._retries.waits(partition):
                 yield partition, self.queue.end_offset(partition, position)
 
-    def _open(self, endpoint: Endpoint, fetches: dict[TopicPartition, PlannedFetch]) -> None:
-        self._close(endpoint)
+    def _open(self, account: LeaderAccount, fetches: dict[TopicPartition, PlannedFetch]) -> None:
+        self._close(account)
+        endpoint = account.endpoint
         mapped = self._cutter.maps(endpoint)
         credit = self._config.fetch_max_bytes
         if mapped:
             credit = min(credit, _MAPPED_CREDIT)
-        credit -= self._held.get(endpoint, 0)
+        credit -= account.held
         if credit <= 0:
             return  # told again when something has been consumed
         columns = self._topics.fetch_columns({partition.topic for partition in fetches})
@@ -203,7 +207,7 @@ class Fetcher:
             self._retries.at(self._connections.retry_at_ms(endpoint))
             return
         session = FetchSession(
-            endpoint,
+            account,
             fetches,
             push=self._push,
             mapped=mapped,
@@ -218,7 +222,7 @@ class Fetcher:
             max_partition_bytes=self._config.max_partition_fetch_bytes,
             isolation=int(self._config.isolation_level),
         )
-        self._sessions[endpoint] = session
+        account.session = session
         self.sessions_opened += 1
 
         def on_response(answer: Message | RaykafkaError, payload: memoryview) -> None:
@@ -229,13 +233,13 @@ class Fetcher:
                 ApiKey.FETCH, request, on_response=on_response, stream=session.push
             )
         except RaykafkaError as error:
-            self._sessions.pop(endpoint, None)
+            account.session = None
             if not error.retriable:
                 raise
             self._connections.lose(endpoint)
 
-    def _close(self, endpoint: Endpoint) -> None:
-        session = self._sessions.pop(endpoint, None)
+    def _close(self, account: LeaderAccount) -> None:
+        session, account.session = account.session, None
         if session is not None and session.push:
             self._tell(session, FetchCreditRequest(session.correlation_id, close=True))
 
@@ -248,9 +252,9 @@ class Fetcher:
         except RaykafkaError:
             self._connections.lose(session.endpoint)
 
-    def _release(self, endpoint: Endpoint, size: int) -> None:
-        self._held[endpoint] -= size
-        session = self._sessions.get(endpoint)
+    def _release(self, account: LeaderAccount, size: int) -> None:
+        account.held -= size
+        session = account.session
         if session is None:
             self._stale = True
             return
@@ -264,25 +268,26 @@ class Fetcher:
     def _on_answer(
         self, session: FetchSession, answer: Message | RaykafkaError, payload: memoryview
     ) -> None:
-        if self._sessions.get(session.endpoint) is not session:
+        account = session.account
+        if account.session is not session:
             return  # a frame that was on its way when the fetch was replaced
         session.heard(self._clock.monotonic_ms())
         if isinstance(answer, RaykafkaError):
             self._on_session_error(session, answer)
             return
         assert isinstance(answer, FetchResponse)
-        self._connections.healthy(session.endpoint)
+        self._connections.healthy(account.endpoint)
         start = 0
         for fetched in answer.partitions:
             size = payload_size(fetched)
             self._on_partition(session, fetched, payload[start : start + size])
             start += size
         if not session.push or not answer.partitions:
-            self._sessions.pop(session.endpoint, None)
+            account.session = None
             self._stale = True
 
     def _on_session_error(self, session: FetchSession, error: RaykafkaError) -> None:
-        self._sessions.pop(session.endpoint, None)
+        session.account.session = None
         self._stale = True
         if not error.retriable:
             self._error = error
@@ -309,7 +314,7 @@ class Fetcher:
             return
         cut = self._cutter.cut(session.endpoint, fetched, payload)
         if cut is None:
-            self._close(session.endpoint)
+            self._close(session.account)
             self._stale = True
             return
         next_offset = planned.offset
@@ -332,7 +337,7 @@ class Fetcher:
         session.expected[partition] = planned._replace(offset=cut.next_offset)
         self.frames += 1
         self.bytes += size
-        self._held[session.endpoint] = self._held.get(session.endpoint, 0) + size
+        session.account.held += size
         self.queue.put(
             FetchedFrame(
                 partition,
@@ -343,7 +348,7 @@ class Fetcher:
                 cut.costs,
                 fetched.mapped is not None,
                 session.columns is not None and fetched.mapped is None,
-                session.endpoint,
+                session.account,
             )
         )
 

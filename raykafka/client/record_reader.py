@@ -89,28 +89,31 @@ class RecordReader:
                 remaining = deadline.remaining_ms(_LONGEST_WAIT_MS)
             self._connections.pump(self._fetcher.retry_in_ms(min(remaining, _LONGEST_WAIT_MS)))
 
-    def take(self, max_records: int, max_bytes: int = UNBOUNDED) -> Iterator[Rows]:
+    def take(
+        self, max_records: int, max_bytes: float = UNBOUNDED, *, refill: bool = False
+    ) -> Iterator[Rows]:
         """Hand out what has arrived, batch after batch, until one of the limits is reached.
 
-        Batches are not split to keep ``max_bytes``: the last one may exceed it.
+        Batches are not split to keep ``max_bytes``: the last one may exceed it. With ``refill``
+        what arrives meanwhile is handed out as well, as long as there is no need to wait.
         """
         queue = self._fetcher.queue
         paused = self._subscription.paused
         while max_records > 0 and max_bytes > 0:
             batch = queue.head(paused)
             if batch is None:
+                if refill and self._refill():
+                    continue
                 return
             rows = batch.rows(max_records)
             self._consumed(batch, rows.count)
-            if not rows.count:
-                continue
-            max_records -= rows.count
-            if max_bytes < UNBOUNDED:
-                max_bytes -= rows.columns.nbytes
-            yield rows
+            if rows.count:
+                max_records -= rows.count
+                max_bytes -= rows.count * batch.row_bytes
+                yield rows
 
-    def refill(self) -> bool:
-        """Take in what has arrived meanwhile, without waiting; whether that brought anything."""
+    def _refill(self) -> bool:
+        """Take in what has arrived; whether that brought anything."""
         before = self._fetcher.frames
         self.maintain()
         self._connections.pump(0)

@@ -32,7 +32,9 @@ class Harness:
         if count < 0:
             raise CorruptMessageError("bad")
         rows = pa.record_batch({"value": pa.array(range(offset, base + count), pa.int64())})
-        return FetchedBatch(frame.partition, offset, base + count, rows, RowFormat("t", ()), None)
+        return FetchedBatch(
+            frame.partition, offset, base + count, rows, RowFormat("t", ()), None, 1.0
+        )
 
     def release(self, source: Endpoint, size: int) -> None:
         assert source == SOURCE
@@ -184,4 +186,6 @@ def test_rows_refuses_nothing_it_has() -> None:
     assert batch.rows(3).columns is batch.columns
     assert batch.rows(2).count == 2
     with pytest.raises(KeyError):
-        harness.queue.consume(FetchedBatch(B, 0, 1, batch.columns, RowFormat("t", ()), None), 1)
+        harness.queue.consume(
+            FetchedBatch(B, 0, 1, batch.columns, RowFormat("t", ()), None, 1.0), 1
+        )
