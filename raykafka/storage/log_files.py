@@ -21,6 +21,7 @@ from raykafka.storage.checkpoints import (
     parse_snapshot_name,
     snapshot_name,
 )
+from raykafka.storage.segments import Segments
 
 _SNAPSHOTS_KEPT = 2
 _TEMPORARY = ".tmp"
@@ -29,7 +30,15 @@ _TEMPORARY = ".tmp"
 class LogFiles:
     """Reads and writes what stands beside the segments in a log's directory."""
 
-    __slots__ = ("_partition", "_store", "_topic", "_written", "directory")
+    __slots__ = (
+        "_durable",
+        "_partition",
+        "_store",
+        "_topic",
+        "_unsynced_snapshot",
+        "_written",
+        "directory",
+    )
 
     def __init__(
         self, store: SegmentStore, directory: str, topic: str, partition: PartitionId
@@ -39,6 +48,8 @@ class LogFiles:
         self._topic = topic
         self._partition = partition
         self._written: Checkpoint | None = None
+        self._durable = False
+        self._unsynced_snapshot = ""
 
     def path(self, name: str) -> str:
         """Where a file of the log stands in the store."""
@@ -76,30 +87,24 @@ class LogFiles:
         self._written = checkpoint
         return checkpoint
 
-    def write_checkpoint(
-        self,
-        *,
-        log_start_offset: int,
-        recovery_offset: int,
-        log_end_offset: int,
-        active_base_offset: int,
-        active_created: bool,
-        durable: bool,
-    ) -> None:
-        """Write the checkpoint unless it says so already; raises ``DiskFullError``."""
+    def write_checkpoint(self, segments: Segments, flushed_offset: int, *, durable: bool) -> None:
+        """Write how the log stands, unless the file says so already; raises ``DiskFullError``."""
+        view, active = segments.view, segments.active
         checkpoint = Checkpoint(
             self._topic,
             self._partition.topic_id,
             self._partition.partition,
-            log_start_offset,
-            recovery_offset,
-            log_end_offset,
-            active_base_offset,
-            active_created,
+            view.log_start_offset,
+            flushed_offset,
+            view.log_end_offset,
+            active.base_offset,
+            active.size_bytes > 0,
         )
-        if checkpoint != self._written:
-            self._store.publish(self.path(CHECKPOINT_FILE), encode(checkpoint), durable=durable)
-            self._written = checkpoint
+        if checkpoint == self._written and self._durable >= durable:
+            return
+        self._store.publish(self.path(CHECKPOINT_FILE), encode(checkpoint), durable=durable)
+        self._written = checkpoint
+        self._durable = durable
 
     def delete_checkpoint(self) -> None:
         """Delete it; without one a log begins at its first segment."""
@@ -113,13 +118,15 @@ class LogFiles:
     ) -> tuple[int, ProducerStates]:
         """The newest good snapshot at or below offset ``up_to``, and that offset; -1 for none.
 
-        What is wrong with newer ones is added to ``problems``.
+        What is wrong with newer ones is added to ``problems``. Those behind ``up_to`` are deleted:
+        a power cut took the batches that they were made from.
         """
         offsets = [offset for offset in map(parse_snapshot_name, names) if offset is not None]
         for offset in sorted(offsets, reverse=True):
-            if offset > up_to:
-                continue
             path = self.path(snapshot_name(offset))
+            if offset > up_to:
+                self._store.delete(path)
+                continue
             try:
                 snapshot = decode(self._content(path), ProducerSnapshot, path)
                 states = ProducerStates.from_plain(snapshot.producers)
@@ -127,6 +134,7 @@ class LogFiles:
                 problems.append(str(error))
                 continue
             if (snapshot.topic_id, snapshot.partition) == tuple(self._partition):
+                self._unsynced_snapshot = path
                 return offset, states
         return -1, ProducerStates()
 
@@ -135,11 +143,19 @@ class LogFiles:
         snapshot = ProducerSnapshot(
             offset, self._partition.topic_id, self._partition.partition, producers.to_plain()
         )
-        self._store.publish(self.path(snapshot_name(offset)), encode(snapshot), durable=False)
+        path = self.path(snapshot_name(offset))
+        self._store.publish(path, encode(snapshot), durable=False)
+        self._unsynced_snapshot = path
         names = [path[len(self.directory) + 1 :] for path in self._store.list(self.path(""))]
         offsets = sorted(each for each in map(parse_snapshot_name, names) if each is not None)
         for old in offsets[:-_SNAPSHOTS_KEPT]:
             self._store.delete(self.path(snapshot_name(old)))
+
+    def sync_producers(self) -> None:
+        """Make the newest snapshot durable: before the batches go that it was made from."""
+        if self._unsynced_snapshot:
+            self._store.flush(self._unsynced_snapshot)
+            self._unsynced_snapshot = ""
 
     def _is_checkpoint(self, path: str) -> bool:
         return path == self.path(CHECKPOINT_FILE)

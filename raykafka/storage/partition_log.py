@@ -216,13 +216,15 @@ class PartitionLog:
         the segment is active still.
         """
         active = self._segments.active
-        if not len(active.loaded_index):
+        if active.is_empty:
             return
-        self._writer.seal(active, self._schemas)
+        if len(active.loaded_index):  # else nothing in it can be read, and its file stays as it is
+            self._writer.seal(active, self._schemas)
         base_offset = self.log_end_offset
         new = LogSegment(self._files.path(segment_name(base_offset)), base_offset)
         with self._rolling:
-            self._unflushed.append(active)
+            if active.sealed:
+                self._unflushed.append(active)
             self._segments.append(new)
         self._files.write_producers(base_offset, self._producers)
         self._write_checkpoint(durable=False)
@@ -311,17 +313,22 @@ class PartitionLog:
         )
         if not plan.delete:
             return 0
-        if plan.roll_first:
-            self.roll(now_ms)
-        self._view.advance_log_start(self._segments.items[plan.delete].base_offset)
+        count = plan.delete
         try:
-            self._write_checkpoint(durable=False)
+            if plan.roll_first:
+                self.roll(now_ms)
+            self._view.advance_log_start(self._segments.items[count].base_offset)
+            self._write_checkpoint(durable=True)
         except DiskFullError:
-            # Deleting is what makes room; without a checkpoint a log begins at its first segment.
+            # Deleting is what makes room. Without a checkpoint a log begins at its first segment,
+            # so that one of those which are there now has to stay.
+            count = min(count, len(self._segments) - 2)
+            if count <= 0:
+                raise
             self._files.delete_checkpoint()
-        self._delete_segments(plan.delete)
-        self._write_checkpoint(durable=False)
-        return plan.delete
+        self._delete_segments(count)
+        self._write_checkpoint(durable=True)
+        return count
 
     def tick(self, now_ms: int) -> None:
         """Roll by ``segment.ms``, expire idle producers, write a checkpoint now and then."""
@@ -364,6 +371,7 @@ class PartitionLog:
         self.epochs.truncate_before(self._view.log_start_offset)
         if not count:
             return
+        self._files.sync_producers()
         with self._rolling:
             dropped = self._segments.drop(count)
             self._unflushed = [each for each in self._unflushed if each not in dropped]
@@ -375,15 +383,7 @@ class PartitionLog:
                 continue  # somebody was faster; gone is gone
 
     def _write_checkpoint(self, *, durable: bool) -> None:
-        active = self._segments.active
-        self._files.write_checkpoint(
-            log_start_offset=self._view.log_start_offset,
-            recovery_offset=self.flushed_offset,
-            log_end_offset=self.log_end_offset,
-            active_base_offset=active.base_offset,
-            active_created=active.size_bytes > 0,
-            durable=durable,
-        )
+        self._files.write_checkpoint(self._segments, self.flushed_offset, durable=durable)
 
     def _check_epoch(self, leader_epoch: int) -> None:
         if leader_epoch < self._leader_epoch:

@@ -50,6 +50,7 @@ class Recovered(NamedTuple):
     recovery_offset: int
     """End of what is known to be durable."""
     has_checkpoint: bool
+    """Whether there is a checkpoint that names the active segment."""
     report: RecoveryReport
 
 
@@ -83,6 +84,7 @@ class _Recovery:
         self._report = RecoveryReport()
         self._producers = ProducerStates()
         self._epochs = LeaderEpochCache()
+        self._items: list[LogSegment] = []
         self._damaged: list[tuple[int, int]] = []
         self._recovery_offset = 0
         self._replay_from = -1
@@ -97,15 +99,20 @@ class _Recovery:
                 "empty. Restore it, or delete the topic"
             )
         self._recovery_offset = 0 if checkpoint is None else checkpoint.recovery_offset
+        newest = max([*bases, -1 if checkpoint is None else checkpoint.active_base_offset])
         self._replay_from, self._producers = self._files.read_producers(
-            names, bases[-1] if bases else -1, self._report.notes
+            names, newest, self._report.notes
         )
         if self._replay_from < 0 and len(bases) > 1:
             self._report.notes.append(
                 f"{self._name} has no snapshot of its producers; they are rebuilt from its batches"
             )
-        items = [self._open_segment(base, last=base == bases[-1]) for base in bases]
-        segments = self._assemble(items, checkpoint, self._known_end(checkpoint, names))
+        for base in bases:
+            self._items.append(self._open_segment(base, last=base == bases[-1]))
+        segments = self._assemble(self._items, checkpoint, self._known_end(checkpoint, names))
+        base = segments.active.base_offset
+        if bases and self._replay_from < base and base not in bases:
+            self._renew_snapshot(base)
         self._report.damaged = [(start, end) for start, end in segments.view.damaged]
         self._epochs.truncate_before(segments.view.log_start_offset)
         return Recovered(
@@ -113,7 +120,7 @@ class _Recovery:
             self._producers,
             self._epochs,
             min(self._recovery_offset, segments.view.log_end_offset),
-            checkpoint is not None,
+            checkpoint is not None and checkpoint.active_base_offset == base,
             self._report,
         )
 
@@ -147,6 +154,8 @@ class _Recovery:
         except CorruptMessageError:
             segment = LogSegment(path, base)
             segment.size_bytes = size
+            if last and base > self._replay_from and self._items:
+                self._renew_snapshot(base)
             torn = self._scan(segment)
             if last:
                 self._cut(segment, torn)
@@ -159,6 +168,13 @@ class _Recovery:
         if segment.sealed:
             segment.index = None  # a long log's indexes do not all fit into memory
         return segment
+
+    def _renew_snapshot(self, offset: int) -> None:
+        """Keep the producers as they were rebuilt, so that the next start need not do it again."""
+        try:
+            self._files.write_producers(offset, self._producers)
+        except DiskFullError as error:
+            self._report.notes.append(f"{self._name} has no snapshot of its producers: {error}")
 
     def _scan(self, segment: LogSegment) -> bytes:
         """Rebuild the index of a segment without footer; returns what follows its batches."""
