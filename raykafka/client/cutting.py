@@ -25,6 +25,7 @@ from raykafka.log.small_batch import MAX_ROWS, SmallRecords
 
 Int64Array = npt.NDArray[np.int64]
 
+_FRACTIONAL = (float, np.floating)
 _TIMESTAMP_TYPE = pa.timestamp("ms")
 
 
@@ -235,6 +236,7 @@ def _value_columns(
     columns = []
     for field, values in zip(schema, zip(*chunk.values, strict=True), strict=True):
         try:
+            _refuse_fractions(field.type, values)
             column = pa.array(values, field.type)
         except (pa.ArrowException, TypeError, ValueError, OverflowError):
             column = _salvage(field, values, errors)
@@ -248,11 +250,22 @@ def _value_columns(
     return columns
 
 
+def _refuse_fractions(kind: pa.DataType, values: Sequence[Any]) -> None:
+    """Arrow drops what stands behind the point of a number for a column of integers or times."""
+    if not (pa.types.is_integer(kind) or pa.types.is_temporal(kind)):
+        return
+    if any(issubclass(found, _FRACTIONAL) for found in set(map(type, values))):
+        for value in values:
+            if isinstance(value, _FRACTIONAL) and not float(value).is_integer():
+                raise ValueError("it has a fraction")
+
+
 def _salvage(field: pa.Field, values: Sequence[Any], errors: dict[int, RaykafkaError]) -> pa.Array:
     """The column with null in place of the values it cannot hold, which go to ``errors``."""
     fitting: list[Any] = list(values)
     for index, value in enumerate(values):
         try:
+            _refuse_fractions(field.type, (value,))
             pa.array([value], field.type)
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             errors[index] = InvalidRecordError(
