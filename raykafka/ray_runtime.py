@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 
 import ray
-from ray._private.services import canonicalize_bootstrap_address, find_gcs_addresses
+from ray._private.services import canonicalize_bootstrap_address
 
 from raykafka.actors.cluster import (
     LOOPBACK_RESOURCE,
@@ -19,7 +19,7 @@ from raykafka.actors.cluster import (
     controller_name,
     spawn_controller,
 )
-from raykafka.actors.handles import RayController, find
+from raykafka.actors.handles import NAMESPACE, RayController, find
 from raykafka.actors.ports import ClusterAccess, ControllerSpec, NodeInfo
 from raykafka.assembly import make_broker, make_controller, make_partition_actor
 from raykafka.clock import SystemClock
@@ -50,6 +50,16 @@ def find_access(name: str) -> ClusterAccess:
         ) from error
 
 
+def find_spec(name: str) -> ControllerSpec:
+    """What the cluster's controller was started with; raises as ``find_access`` does."""
+    try:
+        return find_controller(name).spec(_CALL_S)
+    except NetworkError as error:
+        raise ClusterUnreachableError(
+            f"the controller of cluster {name} does not answer: {error.message}"
+        ) from error
+
+
 def find_controller(name: str) -> RayController:
     """The controller of the cluster called ``name``.
 
@@ -73,8 +83,8 @@ def join_ray() -> bool:
     """Join the Ray of ``RAY_ADDRESS``, or the one that ``ray start`` left on this machine.
 
     False when there is none. A Ray that another process runs for itself is not joined, since it
-    would end with that process; ``RAY_ADDRESS=local`` joins none. Raises ``ClusterUnreachableError``
-    when ``RAY_ADDRESS`` names one that does not answer.
+    would end with that process; ``RAY_ADDRESS=local`` joins none. Raises
+    ``ClusterUnreachableError`` when ``RAY_ADDRESS`` names one that does not answer.
     """
     if ray.is_initialized():
         return True
@@ -114,6 +124,18 @@ def ray_address_file() -> str:
     if not folder and sys.platform.startswith("linux"):
         folder = os.environ.get("TMPDIR")
     return os.path.join(folder or "/tmp", "ray", "ray_current_cluster")
+
+
+def leave_ray() -> None:
+    """Take this process out of its Ray; nothing happens when it belongs to none."""
+    ray.shutdown()
+
+
+def running_clusters() -> list[str]:
+    """Names of the clusters on this process's Ray, sorted."""
+    actors = ray.util.list_named_actors(all_namespaces=True)
+    names = (actor["name"] for actor in actors if actor["namespace"] == NAMESPACE)
+    return sorted(name.rpartition("/")[0] for name in names if name.endswith("/controller"))
 
 
 def start_ray() -> None:

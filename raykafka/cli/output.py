@@ -7,6 +7,7 @@ import datetime
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import click
@@ -21,7 +22,9 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.status import Status
 from rich.table import Table
+from rich.text import Text
 
 
 def print_json(value: object) -> None:
@@ -55,7 +58,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
     for name, right in zip(columns, numeric, strict=True):
         table.add_column(name, justify="right" if right else "left", overflow="fold")
     for row in shown:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     _print(table)
 
 
@@ -65,7 +68,8 @@ def print_facts(facts: Iterable[tuple[str, object]]) -> None:
     grid.add_column(style="bold")
     grid.add_column(overflow="fold")
     for name, value in facts:
-        grid.add_row(name, text_of(value))
+        # Text, because a string in brackets would be read as markup.
+        grid.add_row(name, Text(text_of(value)))
     _print(grid)
 
 
@@ -88,6 +92,12 @@ def progress(what: str, total: int | None, *, size: bool, quiet: bool) -> Progre
     )  # fmt: skip
     shown.add_task(what, total=total)
     return shown
+
+
+def waiting(what: str, *, quiet: bool) -> Status | nullcontext[None]:
+    """A sign of life on standard error while something takes its time; unseen in pipes."""
+    console = Console(stderr=True)
+    return nullcontext() if quiet or not console.is_terminal else console.status(what)
 
 
 def text_of(value: object) -> str:
@@ -119,12 +129,11 @@ def _is_numeric(values: Iterable[str]) -> bool:
 
 
 def _print(content: Table) -> None:
-    if sys.stdout.isatty():
-        Console(highlight=False).print(content)
-        return
     # A pipe has no width of its own, and nobody there wants padding at the ends of lines.
-    console = Console(highlight=False, width=200)
+    terminal = sys.stdout.isatty()
+    console = Console(highlight=False, width=None if terminal else 200)
     with console.capture() as captured:
         console.print(content)
-    for line in captured.get().splitlines():
-        click.echo(line.rstrip())
+    for line in captured.get().strip("\n").splitlines():
+        if terminal or line.strip():
+            click.echo(line if terminal else line.rstrip())

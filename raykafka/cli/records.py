@@ -116,7 +116,7 @@ class TextWriter:
         return [
             str(partition.partition),
             str(row["__offset"]),
-            "" if stamp is None else stamp.isoformat(timespec="milliseconds"),
+            "" if stamp is None else stamp.isoformat(timespec="milliseconds") + "Z",
             _text(row["__key"]),
             *cells,
         ]
