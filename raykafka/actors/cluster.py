@@ -48,6 +48,10 @@ from raykafka.errors import NetworkError
 
 logger = logging.getLogger(__name__)
 
+LOOPBACK_RESOURCE = "raykafka-loopback"
+"""Marks the only node of a Ray that lives on one machine: listeners bind loopback there, although
+Ray itself takes the address of a network card."""
+
 _MAX_CONCURRENCY = 10_000
 _RETRY_S = 0.5
 _IDENTITY_TIMEOUT_S = 5.0
@@ -255,8 +259,7 @@ def alive_nodes() -> list[NodeInfo]:
         if node["Alive"]:
             resources = node["Resources"]
             rack = node.get("Labels", {}).get("raykafka-rack", "")
-            info = NodeInfo(
-                node["NodeID"], node["NodeManagerAddress"], rack, int(resources.get("CPU", 0))
-            )
+            host = "127.0.0.1" if LOOPBACK_RESOURCE in resources else node["NodeManagerAddress"]
+            info = NodeInfo(node["NodeID"], host, rack, int(resources.get("CPU", 0)))
             found.append(("node:__internal_head__" not in resources, info.node_id, info))
     return [info for _, _, info in sorted(found)]
