@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, MutableSequence, Sequence
 from contextlib import contextmanager
@@ -44,6 +45,8 @@ class LocalStore:
         self._mappings: OrderedDict[str, FileMapping] = OrderedDict()
         self._unsynced_directories: set[str] = set()
         self._lock = threading.Lock()
+        # A store that is dropped without ``close``, as by a test that simulates a kill.
+        weakref.finalize(self, _close_all, self._files)
 
     # --- writing ----------------------------------------------------------------------------------
 
@@ -177,8 +180,7 @@ class LocalStore:
     def close(self) -> None:
         """Close every descriptor; the store may be used again afterwards."""
         with self._lock:
-            while self._files:
-                os.close(self._files.popitem()[1].descriptor)
+            _close_all(self._files)
             self._mappings.clear()
 
     # --- inside -----------------------------------------------------------------------------------
@@ -307,6 +309,11 @@ class LocalStore:
             raise missing(str(error.filename)) from error
         except OSError as error:
             raise _storage_error(what, error) from error
+
+
+def _close_all(files: OrderedDict[str, _OpenFile]) -> None:
+    while files:
+        os.close(files.popitem()[1].descriptor)
 
 
 def _storage_error(what: str, error: OSError) -> KafkaStorageError:

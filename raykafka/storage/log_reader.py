@@ -154,18 +154,20 @@ class LogReader:
             raise
         if segment.sealed and self._mappable is not None:
             self._file_of(segment, index, self._mappable)
-        batches: list[memoryview] = []
-        for number in range(first, end):
-            start = index.position[number] - origin
-            message = data[start : start + index.size[number]]
+        batches = [
+            data[position - origin : position - origin + size]
+            for position, size in zip(index.position[first:end], index.size[first:end], strict=True)
+        ]
+        if segment.is_trusted_from(first):
+            return batches
+        for number, message in enumerate(batches, first):
             if not segment.is_verified(number):
                 try:
                     segment.verify(number, message, self._partition)
                 except CorruptMessageError as error:
-                    if not batches:
+                    if number == first:
                         raise self._corrupt(index, number, error) from error
-                    break
-            batches.append(message)
+                    return batches[: number - first]
         return batches
 
     def _verify_range(self, segment: LogSegment, index: SegmentIndex, first: int, end: int) -> int:

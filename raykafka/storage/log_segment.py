@@ -70,6 +70,10 @@ class LogSegment(SegmentRange):
         self._trusted_from = number
         self._checked = None
 
+    def is_trusted_from(self, number: int) -> bool:
+        """Whether no batch from ``number`` on need be verified."""
+        return number >= self._trusted_from
+
     def is_verified(self, number: int) -> bool:
         """Whether batch ``number`` need not be verified any more."""
         if number >= self._trusted_from:

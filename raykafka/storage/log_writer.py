@@ -52,6 +52,11 @@ class LogWriter:
         """Create the segment's file."""
         segment.size_bytes = self._append(segment.path, build_preamble(schema))
 
+    def begin_again(self, segment: LogSegment) -> None:
+        """Empty a file that has only a preamble: the disk was full when its batch came."""
+        self._store.truncate(segment.path, 0)
+        segment.size_bytes = 0
+
     def write(self, segment: LogSegment, message: Buffer) -> int:
         """Write a batch to the end of the file; returns its position."""
         position = segment.size_bytes

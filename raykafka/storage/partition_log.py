@@ -244,9 +244,8 @@ class PartitionLog:
         if end == self.flushed_offset and not sealed:
             return end
         for segment in (*sealed, active):
-            if segment is active and not active.size_bytes:
-                continue
-            self._writer.flush(segment)
+            if segment.size_bytes:
+                self._writer.flush(segment)
         with self._rolling:
             self._unflushed = [each for each in self._unflushed if each not in sealed]
             self.flushed_offset = max(self.flushed_offset, end)
@@ -347,6 +346,9 @@ class PartitionLog:
         self._config = config
         self._schemas = tuple(schemas) or (UNTYPED_SCHEMA,)
         self._reader.schemas = self._schemas
+        active = self._segments.active
+        if active.is_empty and active.size_bytes:
+            self._writer.begin_again(active)
 
     def close(self) -> None:
         """Flush and write a checkpoint, so that the next start has nothing to verify.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import resource
 import threading
@@ -71,6 +72,15 @@ class TestDescriptors:
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, before)
             store.close()
+
+    def test_a_store_that_is_dropped_gives_them_back(self, tmp_path: Path) -> None:
+        before = open_descriptors()
+        store = LocalStore(str(tmp_path))
+        for number in range(10):
+            store.append(f"t-{number}/a", b"1")
+        del store
+        gc.collect()
+        assert open_descriptors() == before
 
     def test_an_open_mapping_needs_no_descriptor(self, local_store: LocalStore) -> None:
         for number in range(50):

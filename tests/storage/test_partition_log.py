@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from raykafka.errors import (
+    DiskFullError,
     FencedLeaderEpochError,
     InvalidRecordError,
     KafkaStorageError,
@@ -19,6 +20,7 @@ from raykafka.errors import (
 from raykafka.log.batch_header import read_header, verify
 from raykafka.log.schema import UNTYPED_SCHEMA, storage_schema
 from raykafka.model import Compression, OffsetAndTimestamp, TimestampType
+from raykafka.storage import partition_log
 from raykafka.storage.api import SegmentStore
 from raykafka.storage.local_store import LocalStore
 from raykafka.storage.partition_log import LogConfig, PartitionLog
@@ -182,6 +184,32 @@ class TestSegments:
             data = pa.py_buffer(bytes(log_store.read(path, 0, log_store.size(path))))
             schemas.append(pa.ipc.open_file(data).schema)
         assert schemas == [first, second]
+
+    def test_a_new_schema_after_the_disk_was_full(self) -> None:
+        first = storage_schema(pa.schema([("n", pa.int32())]))
+        second = storage_schema(pa.schema([("n", pa.int32()), ("s", pa.string())]))
+        store = MemoryStore()
+        log = open_log(store, schemas=[first])
+        column = pa.array([1] * 500, pa.int32())
+        store.capacity_bytes = 2000
+        with pytest.raises(DiskFullError):
+            append(log, make_batch([b""] * 500, schema=first, columns=[column]))
+        store.capacity_bytes = None
+        log.reconfigure(LogConfig(), [first, second])
+        columns = [column, pa.array(["x"] * 500)]
+        append(log, make_batch([b""] * 500, schema=second, columns=columns, schema_id=1))
+        (path,) = segment_files(store)
+        content = bytes(store.read(path, 0, store.size(path)))
+        assert pa.ipc.open_stream(content[8:]).schema == second
+
+    def test_a_segment_of_many_tiny_batches_rolls(
+        self, log_store: SegmentStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(partition_log, "MAX_SEGMENT_BATCHES", 10)
+        log = open_log(log_store)
+        for _ in range(35):
+            append_values(log, b"x")
+        assert log.segment_count == 4
 
     def test_nothing_is_written_before_the_first_append(self, log_store: SegmentStore) -> None:
         log = open_log(log_store)
