@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from raykafka.client.rows import RowFormat, Rows
 from raykafka.errors import RaykafkaError
+from raykafka.log.batch_header import BatchHeader
 from raykafka.model import TopicPartition
 
 Source = Any
@@ -28,12 +29,13 @@ class FetchedFrame(NamedTuple):
     topic_id: str
     offset: int
     """First offset wanted; the first batch may begin before it."""
-    next_offset: int
-    """What follows the last batch in the log."""
     messages: Sequence[Any]
     costs: Sequence[int]
     """Bytes of credit that each batch took at ``source``."""
-    mapped: bool
+    last_header: BatchHeader
+    """Header of the last batch, read when the frame came."""
+    trusted: bool
+    """Whether the CRCs of the batches need no check (any more)."""
     projected: bool
     """Whether the batches carry the wanted columns only."""
     source: Source
@@ -82,8 +84,8 @@ class FetchedBatch:
         return Rows(columns, self.format, self.partition[1], self.offset, self.log_append_time)
 
 
-Decode = Callable[[FetchedFrame, Any, int], FetchedBatch]
-"""(frame, message, first offset wanted) -> its rows; raises ``RaykafkaError``."""
+Decode = Callable[[FetchedFrame, int, int], FetchedBatch]
+"""(frame, index of a message, first offset wanted) -> its rows; raises ``RaykafkaError``."""
 Release = Callable[[Source, int], None]
 """(source, bytes of credit) whenever a batch has been consumed or dropped."""
 Failed = Callable[[TopicPartition, int, RaykafkaError], None]
@@ -126,7 +128,7 @@ class FetchQueue:
     def end_offset(self, partition: TopicPartition, position: int) -> int:
         """Where the partition's next fetch starts, when its consumer stands at ``position``."""
         waiting = self._waiting.get(partition)
-        return waiting.frames[-1].next_offset if waiting else position
+        return waiting.frames[-1].last_header.next_offset if waiting else position
 
     def has_any(self, skip: Container[TopicPartition]) -> bool:
         """Whether something waits in a partition that is not in ``skip``."""
@@ -150,15 +152,17 @@ class FetchQueue:
         A partition whose next batch cannot be decoded is dropped after ``failed`` was told.
         """
         while True:
-            partition = next((p for p in self._waiting if p not in skip), None)
-            if partition is None:
+            for partition in self._waiting:
+                if partition not in skip:
+                    break
+            else:
                 return None
             waiting = self._waiting[partition]
             if waiting.batch is not None:
                 return waiting.batch
             frame = waiting.frames[0]
             try:
-                batch = self._decode(frame, frame.messages[waiting.index], waiting.offset)
+                batch = self._decode(frame, waiting.index, waiting.offset)
             except RaykafkaError as error:
                 self.drop(partition)
                 self._failed(partition, waiting.offset, error)

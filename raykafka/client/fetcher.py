@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from raykafka.client.fetch_plan import PlannedFetch, plan_fetches
 from raykafka.client.fetch_queue import FetchedBatch, FetchedFrame, FetchQueue
 from raykafka.client.fetch_session import FetchSession, LeaderAccount
-from raykafka.client.frame_cutting import CutFrame, FrameCutter, payload_size
+from raykafka.client.frame_cutting import FrameCutter, payload_size
 from raykafka.client.leader_connections import LeaderConnections
 from raykafka.client.leader_watch import LeaderWatch
 from raykafka.client.positions import Positions
@@ -93,7 +93,7 @@ class Fetcher:
         self.sessions_opened = 0
         self._accounts: dict[Endpoint, LeaderAccount] = {}
         self._failures: dict[TopicPartition, FetchFailure] = {}
-        self._cutter = FrameCutter(config.mapped_reads)
+        self._cutter = FrameCutter(config.mapped_reads, config.check_crcs)
         self._push = config.fetch_min_bytes <= 1
         self._error: RaykafkaError | None = None
         self._stale = True
@@ -318,39 +318,29 @@ class Fetcher:
             self._stale = True
             return
         next_offset = planned.offset
-        if cut.messages:
-            next_offset = cut.next_offset
+        if cut.last_header is not None:
+            next_offset = cut.last_header.next_offset
             self._retries.settled(partition)
-            self._queue(session, partition, fetched, cut, sum(cut.costs))
+            session.expected[partition] = planned._replace(offset=next_offset)
+            size = sum(cut.costs)
+            session.account.held += size
+            self.frames += 1
+            self.bytes += size
+            self.queue.put(
+                FetchedFrame(
+                    partition,
+                    fetched.topic_id,
+                    planned.offset,
+                    cut.messages,
+                    cut.costs,
+                    cut.last_header,
+                    cut.trusted,
+                    session.columns is not None and fetched.mapped is None,
+                    session.account,
+                )
+            )
         if cut.error is not None:
             self._on_partition_error(session, partition, next_offset, cut.error)
-
-    def _queue(
-        self,
-        session: FetchSession,
-        partition: TopicPartition,
-        fetched: FetchedPartition,
-        cut: CutFrame,
-        size: int,
-    ) -> None:
-        planned = session.expected[partition]
-        session.expected[partition] = planned._replace(offset=cut.next_offset)
-        self.frames += 1
-        self.bytes += size
-        session.account.held += size
-        self.queue.put(
-            FetchedFrame(
-                partition,
-                fetched.topic_id,
-                planned.offset,
-                cut.next_offset,
-                cut.messages,
-                cut.costs,
-                fetched.mapped is not None,
-                session.columns is not None and fetched.mapped is None,
-                session.account,
-            )
-        )
 
     def _on_partition_error(
         self, session: FetchSession, partition: TopicPartition, offset: int, error: RaykafkaError
@@ -369,11 +359,14 @@ class Fetcher:
         if error.refresh_metadata:
             self._topics.refresh(partition.topic)
 
-    def _decode(self, frame: FetchedFrame, message: Any, offset: int) -> FetchedBatch:
-        if frame.mapped or not self._config.check_crcs:
-            header = read_header(message)
-        else:
+    def _decode(self, frame: FetchedFrame, index: int, offset: int) -> FetchedBatch:
+        message = frame.messages[index]
+        if not frame.trusted:
             identity = PartitionId(TopicId(frame.topic_id), frame.partition.partition)
             header = verify(message, identity)
+        elif index == len(frame.messages) - 1:
+            header = frame.last_header
+        else:
+            header = read_header(message)
         decoder = self._topics.decoder(frame.partition.topic)
         return decoder.decode(message, header, frame.partition, offset, projected=frame.projected)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from raykafka.errors import MappedReadError, RaykafkaError
-from raykafka.log.batch import read_header
-from raykafka.model import Endpoint
+from raykafka.log.batch_header import BatchHeader, read_header, verify
+from raykafka.model import Endpoint, PartitionId, TopicId
 from raykafka.network.mapped import MappedReader, host_id
 from raykafka.protocol.messages import FetchedPartition
 
@@ -21,8 +21,10 @@ class CutFrame(NamedTuple):
     messages: Sequence[Any]
     costs: Sequence[int]
     """Bytes of the payload that each batch took."""
-    next_offset: int
-    """What follows the last one in the log; -1 without any."""
+    last_header: BatchHeader | None
+    """Header of the last one: it says where the log goes on. None without any."""
+    trusted: bool
+    """Whether their CRCs need no check (any more)."""
     error: RaykafkaError | None
     """Why the bytes after the last one are no batch."""
 
@@ -30,8 +32,9 @@ class CutFrame(NamedTuple):
 class FrameCutter:
     """Maps files where it can; remembers whose files it cannot map."""
 
-    def __init__(self, mapped_reads: bool) -> None:
+    def __init__(self, mapped_reads: bool, check_crcs: bool) -> None:
         self.host_id = host_id() if mapped_reads else ""
+        self._check_crcs = check_crcs
         self._reader = MappedReader()
         self._unmappable: set[Endpoint] = set()
 
@@ -42,16 +45,27 @@ class FrameCutter:
     def cut(
         self, endpoint: Endpoint, fetched: FetchedPartition, payload: memoryview
     ) -> CutFrame | None:
-        """The batches; None when they are in a file that cannot be mapped: ask for bytes then."""
-        if fetched.mapped is None:
-            return _whole(_slices(payload, fetched.sizes), fetched.sizes)
+        """The batches; None when they are in a file that cannot be mapped: ask for bytes then.
+
+        What is mapped has been checked by the server. A batch that comes alone is checked here,
+        where its header is looked at anyway; those of larger frames when their turn comes.
+        """
+        if fetched.mapped is not None:
+            try:
+                places = self._reader.batches(fetched.mapped, payload)
+            except MappedReadError:
+                # Another mount namespace, permissions, a segment deleted just now.
+                self._unmappable.add(endpoint)
+                return None
+            return _cut(places, [PLACE_BYTES] * len(places), True)
+        sizes = fetched.sizes
+        if len(sizes) != 1 or not self._check_crcs:
+            return _cut(_slices(payload, sizes), sizes, not self._check_crcs)
         try:
-            messages = self._reader.batches(fetched.mapped, payload)
-        except MappedReadError:
-            # Another mount namespace, permissions, a segment deleted just now.
-            self._unmappable.add(endpoint)
-            return None
-        return _whole(messages, [PLACE_BYTES] * len(messages))
+            identity = PartitionId(TopicId(fetched.topic_id), fetched.partition)
+            return CutFrame((payload,), sizes, verify(payload, identity), True, None)
+        except RaykafkaError as error:
+            return CutFrame((), (), None, True, error)
 
     def close(self) -> None:
         """Let go of mapped files; views that were handed out stay valid."""
@@ -66,8 +80,6 @@ def payload_size(fetched: FetchedPartition) -> int:
 
 
 def _slices(payload: memoryview, sizes: Sequence[int]) -> list[memoryview]:
-    if len(sizes) == 1:
-        return [payload]
     messages = []
     start = 0
     for size in sizes:
@@ -76,18 +88,18 @@ def _slices(payload: memoryview, sizes: Sequence[int]) -> list[memoryview]:
     return messages
 
 
-def _whole(messages: Sequence[Any], costs: Sequence[int]) -> CutFrame:
+def _cut(messages: Sequence[Any], costs: Sequence[int], trusted: bool) -> CutFrame:
     """Only the last header is read now: it says where the log goes on."""
     if not messages:
-        return CutFrame((), (), -1, None)
+        return CutFrame((), (), None, True, None)
     try:
-        return CutFrame(messages, costs, read_header(messages[-1]).next_offset, None)
+        return CutFrame(messages, costs, read_header(messages[-1]), trusted, None)
     except RaykafkaError:
         pass
-    next_offset = -1
+    header = None
     for index, message in enumerate(messages):
         try:
-            next_offset = read_header(message).next_offset
+            header = read_header(message)
         except RaykafkaError as error:
-            return CutFrame(messages[:index], costs[:index], next_offset, error)
+            return CutFrame(messages[:index], costs[:index], header, trusted, error)
     raise AssertionError("unreachable: the last message has no header")

@@ -145,9 +145,11 @@ class RecordReader:
     def settle(self) -> None:
         """Make the position follow the last record that iteration has returned."""
         batch, last = self._iterated, self._last
+        if batch is None:
+            return
         self._iterated = self._last = None
         self._iterator = iter(())
-        if batch is not None and last is not None:
+        if last is not None:
             self._consumed(batch, last.offset + 1 - batch.offset)
 
     def find_position(self, partition: TopicPartition, timeout_ms: int) -> int:

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from raykafka.client.fetch_queue import FetchedBatch, FetchedFrame, FetchQueue
 from raykafka.client.rows import RowFormat
 from raykafka.errors import CorruptMessageError, RaykafkaError
-from raykafka.model import Endpoint, TopicPartition
+from raykafka.log.batch_header import BatchHeader
+from raykafka.model import TopicPartition
 
 A, B = TopicPartition("t", 0), TopicPartition("t", 1)
-SOURCE = Endpoint("h", 1)
+SOURCE = object()
+HEADER = BatchHeader(*range(len(BatchHeader._fields)))
 
 
 class Harness:
@@ -27,8 +29,8 @@ class Harness:
         self.failed: list[tuple[TopicPartition, int]] = []
         self.queue = FetchQueue(self.decode, self.release, self.fail)
 
-    def decode(self, frame: FetchedFrame, message: Any, offset: int) -> FetchedBatch:
-        base, count = message
+    def decode(self, frame: FetchedFrame, index: int, offset: int) -> FetchedBatch:
+        base, count = frame.messages[index]
         if count < 0:
             raise CorruptMessageError("bad")
         rows = pa.record_batch({"value": pa.array(range(offset, base + count), pa.int64())})
@@ -36,8 +38,8 @@ class Harness:
             frame.partition, offset, base + count, rows, RowFormat("t", ()), None, 1.0
         )
 
-    def release(self, source: Endpoint, size: int) -> None:
-        assert source == SOURCE
+    def release(self, source: object, size: int) -> None:
+        assert source is SOURCE
         self.released += size
 
     def fail(self, partition: TopicPartition, offset: int, error: RaykafkaError) -> None:
@@ -49,10 +51,10 @@ class Harness:
             messages.append((base, count))
             base += abs(count)
         first = messages[0][0] if offset < 0 else offset
+        header = HEADER._replace(base_offset=base - 1, record_count=1)
+        costs = [10] * len(counts)
         self.queue.put(
-            FetchedFrame(
-                partition, "id", first, base, messages, [10] * len(counts), False, False, SOURCE
-            )
+            FetchedFrame(partition, "id", first, messages, costs, header, True, False, SOURCE)
         )
         return base
 
