@@ -32,12 +32,13 @@ class LogFiles:
 
     __slots__ = (
         "_durable",
-        "_partition",
         "_store",
         "_topic",
         "_unsynced_snapshot",
         "_written",
         "directory",
+        "name",
+        "partition",
     )
 
     def __init__(
@@ -46,7 +47,9 @@ class LogFiles:
         self._store = store
         self.directory = directory
         self._topic = topic
-        self._partition = partition
+        self.partition = partition
+        self.name = f"{topic}-{partition.partition}"
+        """What messages call the log."""
         self._written: Checkpoint | None = None
         self._durable = False
         self._unsynced_snapshot = ""
@@ -78,11 +81,11 @@ class LogFiles:
         path = self.path(CHECKPOINT_FILE)
         checkpoint = decode(self._content(path), Checkpoint, path)
         found = PartitionId(TopicId(checkpoint.topic_id), checkpoint.partition)
-        if found != self._partition:
+        if found != self.partition:
             raise InconsistentTopicIdError(
                 f"{self.directory} belongs to partition {found.partition} of topic id "
-                f"{found.topic_id}, not to {self._partition.partition} of "
-                f"{self._partition.topic_id}; move it out of the log directory"
+                f"{found.topic_id}, not to {self.partition.partition} of "
+                f"{self.partition.topic_id}; move it out of the log directory"
             )
         self._written = checkpoint
         return checkpoint
@@ -92,8 +95,8 @@ class LogFiles:
         view, active = segments.view, segments.active
         checkpoint = Checkpoint(
             self._topic,
-            self._partition.topic_id,
-            self._partition.partition,
+            self.partition.topic_id,
+            self.partition.partition,
             view.log_start_offset,
             flushed_offset,
             view.log_end_offset,
@@ -133,7 +136,7 @@ class LogFiles:
             except (LogDamagedError, CorruptMessageError) as error:
                 problems.append(str(error))
                 continue
-            if (snapshot.topic_id, snapshot.partition) == tuple(self._partition):
+            if (snapshot.topic_id, snapshot.partition) == tuple(self.partition):
                 self._unsynced_snapshot = path
                 return offset, states
         return -1, ProducerStates()
@@ -141,7 +144,7 @@ class LogFiles:
     def write_producers(self, offset: int, producers: ProducerStates) -> None:
         """Keep their state at ``offset``, and the snapshot before it in case of damage."""
         snapshot = ProducerSnapshot(
-            offset, self._partition.topic_id, self._partition.partition, producers.to_plain()
+            offset, self.partition.topic_id, self.partition.partition, producers.to_plain()
         )
         path = self.path(snapshot_name(offset))
         self._store.publish(path, encode(snapshot), durable=False)

@@ -47,8 +47,6 @@ class PartitionLog:
         self,
         store: SegmentStore,
         files: LogFiles,
-        partition: PartitionId,
-        topic: str,
         config: LogConfig,
         schemas: Sequence[pa.Schema],
         recovered: Recovered,
@@ -57,7 +55,7 @@ class PartitionLog:
         """For ``open``."""
         self._store = store
         self._files = files
-        self._name = f"{topic}-{partition.partition}"
+        self._name = files.name
         self._config = config
         self._schemas = schemas
         self._segments = recovered.segments
@@ -72,8 +70,8 @@ class PartitionLog:
         self.flushed_offset = recovered.recovery_offset
         """End of what survives a power cut."""
         self._leader_epoch = self.epochs.latest_epoch
-        self._reader = LogReader(store, self._segments, partition, self._name, schemas)
-        self._writer = LogWriter(store, self._name)
+        self._reader = LogReader(store, self._segments, files.partition, files.name, schemas)
+        self._writer = LogWriter(store, files.name)
         self._checkpoint_at_ms = now_ms + _CHECKPOINT_INTERVAL_MS
         self._unflushed = [
             segment
@@ -105,8 +103,8 @@ class PartitionLog:
         """
         schemas = tuple(schemas) or (UNTYPED_SCHEMA,)
         files = LogFiles(store, directory, topic, partition)
-        recovered = recover(store, files, partition, topic, schemas, must_exist=must_exist)
-        log = cls(store, files, partition, topic, config, schemas, recovered, now_ms)
+        recovered = recover(store, files, schemas, must_exist=must_exist)
+        log = cls(store, files, config, schemas, recovered, now_ms)
         log._producers.expire(now_ms, config.producer_id_expiration_ms)
         if not recovered.has_checkpoint:
             log._write_checkpoint(durable=False)

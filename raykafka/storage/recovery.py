@@ -30,7 +30,6 @@ from raykafka.log.segment import (
     read_preamble,
     segment_name,
 )
-from raykafka.model import PartitionId
 from raykafka.storage.api import SegmentStore
 from raykafka.storage.checkpoints import CHECKPOINT_FILE, Checkpoint
 from raykafka.storage.log_files import LogFiles
@@ -57,14 +56,12 @@ class Recovered(NamedTuple):
 def recover(
     store: SegmentStore,
     files: LogFiles,
-    partition: PartitionId,
-    topic: str,
     schemas: Sequence[pa.Schema],
     *,
     must_exist: bool,
 ) -> Recovered:
     """Open the log to which ``files`` belong; see ``PartitionLog.open`` for the errors."""
-    return _Recovery(store, files, partition, topic, schemas).run(must_exist)
+    return _Recovery(store, files, schemas).run(must_exist)
 
 
 class _Recovery:
@@ -72,14 +69,12 @@ class _Recovery:
         self,
         store: SegmentStore,
         files: LogFiles,
-        partition: PartitionId,
-        topic: str,
         schemas: Sequence[pa.Schema],
     ) -> None:
         self._store = store
         self._files = files
-        self._partition = partition
-        self._name = f"{topic}-{partition.partition}"
+        self._partition = files.partition
+        self._name = files.name
         self._schemas = schemas
         self._report = RecoveryReport()
         self._producers = ProducerStates()
