@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import ast
 import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import raykafka
 from raykafka.config import (
     BROKER,
     CONSUMER,
@@ -230,3 +233,22 @@ def test_garbage_is_refused_with_a_typed_error(name: str, value: object) -> None
 def test_rendering() -> None:
     values = (None, True, False, 5, ("a", "b"), Compression.LZ4, Acks.ALL)
     assert [render(value) for value in values] == ["", "true", "false", "5", "a,b", "lz4", "all"]
+
+
+def test_every_key_does_something() -> None:
+    package = Path(raykafka.__file__).parent
+    used = {
+        node.attr
+        for path in package.rglob("*.py")
+        if not path.name.startswith("config_")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute)
+    }
+    fields = {
+        item.name
+        for kind in (TopicConfig, BrokerConfig, ProducerConfig, ConsumerConfig)
+        for item in dataclasses.fields(kind)
+    }
+    # The first is read through listener_port_range, the others have one allowed value yet.
+    elsewhere = {"listener_ports", "auto_create_topics_enable", "cleanup_policy"}
+    assert fields - used - elsewhere == set()
