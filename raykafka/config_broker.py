@@ -180,6 +180,16 @@ _OWN_BROKER_KEYS = (
         dynamic=False,
     ),
     ConfigKey(
+        "partition.actor.spares",
+        ConfigType.INT,
+        1,
+        Importance.MEDIUM,
+        "Processes that wait on each node to take a dead partition actor's place at once, about "
+        "90 MB of memory each. Without one the successor's process has to be started first.",
+        between(0, 64),
+        dynamic=False,
+    ),
+    ConfigKey(
         "producer.id.expiration.ms",
         ConfigType.INT,
         _DAY_MS,
@@ -234,6 +244,7 @@ class BrokerConfig:
     max_connections: int
     max_parked_fetches: int
     num_partitions: int
+    partition_actor_spares: int
     partition_actors: int
     producer_id_expiration_ms: int
     queued_max_bytes: int

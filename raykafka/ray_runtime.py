@@ -12,14 +12,9 @@ from collections.abc import Mapping
 import ray
 from ray._private.services import canonicalize_bootstrap_address
 
-from raykafka.actors.cluster import (
-    LOOPBACK_RESOURCE,
-    ShellMakers,
-    alive_nodes,
-    controller_name,
-    spawn_controller,
-)
-from raykafka.actors.handles import NAMESPACE, RayController, find
+from raykafka.actors.cluster import LOOPBACK_RESOURCE, alive_nodes, spawn_controller
+from raykafka.actors.handles import RayController, find, list_names, this_node_id
+from raykafka.actors.hosts import ShellMakers, controller_name
 from raykafka.actors.ports import ClusterAccess, ControllerSpec, NodeInfo
 from raykafka.assembly import make_broker, make_controller, make_partition_actor
 from raykafka.clock import SystemClock
@@ -133,9 +128,7 @@ def leave_ray() -> None:
 
 def running_clusters() -> list[str]:
     """Names of the clusters on this process's Ray, sorted."""
-    actors = ray.util.list_named_actors(all_namespaces=True)
-    names = (actor["name"] for actor in actors if actor["namespace"] == NAMESPACE)
-    return sorted(name.rpartition("/")[0] for name in names if name.endswith("/controller"))
+    return [name.rpartition("/")[0] for name in list_names("") if name.endswith("/controller")]
 
 
 def start_ray() -> None:
@@ -235,7 +228,7 @@ def _check_same(controller: RayController, spec: ControllerSpec) -> None:
 
 def _this_node() -> NodeInfo:
     """The node this process runs on: the data directory is a path there."""
-    node_id = ray.get_runtime_context().get_node_id()
+    node_id = this_node_id()
     for node in alive_nodes():
         if node.node_id == node_id:
             return node

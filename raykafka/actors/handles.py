@@ -28,13 +28,16 @@ NAMESPACE = "raykafka"
 """Ray namespace of every actor of every cluster."""
 
 _RECHECK_S = 0.2
+_IDENTITY_TIMEOUT_S = 5.0
 
 
 class Identity(NamedTuple):
     """What an actor says of itself: a name in Ray is a hint, this is the proof."""
 
     name: str
+    """Empty for a spare process."""
     incarnation: int
+    node_id: str
     pid: int
     event_loop: str
     """Module of the loop that serves its listener: ``uvloop`` where it is installed."""
@@ -72,6 +75,19 @@ def find(name: str) -> Any | None:
         return None
 
 
+def this_node_id() -> str:
+    """The Ray node that this process runs on."""
+    node_id: str = ray.get_runtime_context().get_node_id()
+    return node_id
+
+
+def list_names(prefix: str) -> list[str]:
+    """Names of the registered actors that begin with ``prefix``; some may have died meanwhile."""
+    listed = ray.util.list_named_actors(all_namespaces=True)
+    names = [each["name"] for each in listed if each["namespace"] == NAMESPACE]
+    return sorted(name for name in names if name.startswith(prefix))
+
+
 def _cause(error: RayTaskError, method: str) -> RaykafkaError:
     cause = error.cause
     if isinstance(cause, RaykafkaError):
@@ -98,10 +114,21 @@ class _ActorPort:
         """Let the shell stop cleanly; the process stays until it is killed."""
         await call(self._handle, "stop")
 
-    async def identity(self) -> Identity:
-        """Ask the process who it is."""
-        identity: Identity = await call(self._handle, "identity")
-        return identity
+    async def prove_identity(self) -> Identity | None:
+        """Who the process says it is; None when it is gone, or stuck, which ends it.
+
+        A process that does not answer may hold the directory that its successor needs.
+        """
+        try:
+            found: Identity = await asyncio.wait_for(
+                call(self._handle, "identity"), _IDENTITY_TIMEOUT_S
+            )
+        except NetworkError:
+            return None
+        except asyncio.TimeoutError:
+            self.kill()
+            return None
+        return found
 
     async def wait_dead(self) -> None:
         """Return when the process is gone."""

@@ -1,0 +1,186 @@
+"""What Ray runs: one shell each, and the process around it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from raykafka.actors.broker import BrokerActor
+from raykafka.actors.controller import ControllerActor
+from raykafka.actors.endpoint_file import remove_endpoint_file, write_endpoint_file
+from raykafka.actors.handles import Identity, RayControllerPort, this_node_id
+from raykafka.actors.partition import PartitionActor
+from raykafka.actors.ports import (
+    ActorSpawner,
+    ActorStarted,
+    AssignmentResult,
+    BrokerSpec,
+    ClusterAccess,
+    ControllerPort,
+    ControllerSpec,
+    PartitionActorSpec,
+    PartitionAssignment,
+    PartitionRemoval,
+    SpawnerFactory,
+)
+from raykafka.errors import IllegalStateError
+
+logger = logging.getLogger(__name__)
+
+_RETRY_S = 0.5
+
+
+def controller_name(cluster: str) -> str:
+    """Ray name of a cluster's controller."""
+    return f"{cluster}/controller"
+
+
+class ShellMakers(NamedTuple):
+    """How shells are put together; functions of a module, since they travel by reference."""
+
+    controller: Callable[[ControllerSpec, SpawnerFactory], ControllerActor]
+    broker: Callable[[BrokerSpec, ControllerPort], BrokerActor]
+    partition_actor: Callable[[PartitionActorSpec], PartitionActor]
+
+
+class HostSpawner(ActorSpawner, Protocol):
+    """A spawner that keeps processes of its own."""
+
+    async def close(self) -> None:
+        """End the spares."""
+
+
+class _Host:
+    """What Ray runs: one shell, and the process around it."""
+
+    _name: str
+    _incarnation: int
+
+    async def identity(self) -> Identity:
+        """Name, incarnation, node and process id."""
+        loop = type(asyncio.get_running_loop()).__module__
+        return Identity(self._name, self._incarnation, this_node_id(), os.getpid(), loop)
+
+    async def live(self) -> None:
+        """Never answers: the call fails when the process dies."""
+        await asyncio.get_running_loop().create_future()
+
+
+class PartitionActorHost(_Host):
+    """A partition actor's process. It begins as a spare that is nobody yet.
+
+    A process takes most of a second to start; one that waits with everything loaded takes a dead
+    actor's place at once.
+    """
+
+    def __init__(self, makers: ShellMakers) -> None:
+        self._name, self._incarnation = "", 0
+        self._makers = makers
+        self._shell: PartitionActor | None = None
+
+    async def become(self, spec: PartitionActorSpec) -> None:
+        """Take the place of a partition actor; happens once."""
+        if self._shell is not None:
+            raise IllegalStateError(f"this process is {self._name} already")
+        self._name, self._incarnation = spec.name, spec.incarnation
+        self._shell = self._makers.partition_actor(spec)
+
+    async def start(self) -> ActorStarted:
+        return await self._living().start()
+
+    async def assign(
+        self, assignments: Sequence[PartitionAssignment], removals: Sequence[PartitionRemoval]
+    ) -> list[AssignmentResult]:
+        return await self._living().assign(assignments, removals)
+
+    async def stop(self) -> None:
+        await self._living().stop()
+
+    def _living(self) -> PartitionActor:
+        if self._shell is None:
+            raise IllegalStateError("this process is a spare")
+        return self._shell
+
+
+class BrokerHost(_Host):
+    """A broker's process; it ends when the controller says that the broker was replaced."""
+
+    def __init__(self, makers: ShellMakers, spec: BrokerSpec) -> None:
+        self._name, self._incarnation = spec.name, spec.incarnation
+        self._shell = makers.broker(spec, RayControllerPort(controller_name(spec.cluster_name)))
+        self._watch: asyncio.Task[None] | None = None
+
+    async def start(self) -> ActorStarted:
+        started = await self._shell.start()
+        if self._watch is None:
+            self._watch = asyncio.ensure_future(self._exit_when_fenced())
+        return started
+
+    async def _exit_when_fenced(self) -> None:
+        await self._shell.wait_fenced()
+        os._exit(1)
+
+    async def stop(self) -> None:
+        await self._shell.stop()
+
+
+class ControllerHost(_Host):
+    """The controller's process. A life that Ray restarted starts its shell without being asked."""
+
+    async def __init__(  # type: ignore[misc]  # Ray awaits it, and so there is a loop
+        self,
+        makers: ShellMakers,
+        spec: ControllerSpec,
+        home: str,
+        make_spawner: Callable[[], HostSpawner],
+    ) -> None:
+        spawner = make_spawner()
+        self._name, self._incarnation = spec.name, 0
+        self._spec = spec
+        self._directories = {spec.data_dir, home}
+        self._access: ClusterAccess | None = None
+        # Brokers are in processes of their own and find the controller by its name.
+        self._shell = makers.controller(spec, lambda _: spawner)
+        self._spawner = spawner
+        self._watch = asyncio.ensure_future(self._run())
+
+    async def _run(self) -> None:
+        started = await self._has_started()
+        while not started:
+            await asyncio.sleep(_RETRY_S)
+            started = await self._has_started()
+        await self._shell.wait_failed()
+        os._exit(1)  # the metadata log is in doubt: the next life recovers it
+
+    async def _has_started(self) -> bool:
+        try:
+            await self.bootstrap()
+        except Exception:
+            logger.exception("%s cannot start", self._name)
+            return False
+        return True
+
+    async def spec(self) -> ControllerSpec:
+        return self._spec
+
+    async def bootstrap(self) -> ClusterAccess:
+        access = await self._shell.bootstrap()
+        if access != self._access:
+            self._access = access
+            for directory in self._directories:
+                os.makedirs(directory, mode=0o700, exist_ok=True)
+                write_endpoint_file(directory, access)
+        return access
+
+    async def heartbeat(self, broker_id: int, incarnation: int, usable_bytes: int) -> bool:
+        return await self._shell.heartbeat(broker_id, incarnation, usable_bytes)
+
+    async def stop(self) -> None:
+        self._watch.cancel()
+        await self._shell.stop()
+        await self._spawner.close()
+        for directory in self._directories:
+            remove_endpoint_file(directory)

@@ -1,0 +1,129 @@
+"""Processes that wait to become partition actors.
+
+A Ray actor's process needs most of a second to start and to load what it needs; one that has done
+so already takes a dead partition actor's place in a few milliseconds. A process is named when it
+begins and becomes somebody later, so a partition actor is found by asking the cluster's processes
+who they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from raykafka.actors.handles import RayPartitionActorPort, call, find, list_names
+from raykafka.actors.ports import BrokerSpec, PartitionActorSpec
+from raykafka.config import BrokerConfig
+from raykafka.errors import RaykafkaError
+
+logger = logging.getLogger(__name__)
+
+CreateProcess = Callable[[str, str], Any]
+"""Makes the actor of a process: (name, Ray node id) -> handle."""
+
+_REFILL_S = 1.0
+"""Pause before a spare that was used is replaced: first the successor needs the processor."""
+
+
+class SparePool:
+    """The processes of one cluster's partition actors, on all of its nodes."""
+
+    def __init__(self, create: CreateProcess) -> None:
+        self._create = create
+        self._spares: dict[str, deque[Any]] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._closed = False
+
+    async def expect(self, spec: BrokerSpec) -> None:
+        """A broker starts: create the processes that it will need, unless its node has some."""
+        config = BrokerConfig.parse(spec.configs)
+        await self._adopt(spec.cluster_name)
+        if spec.node.node_id not in self._spares:
+            actors = config.partition_actors or spec.node.cores or 1
+            self._fill(spec.cluster_name, spec.node.node_id, actors)
+
+    async def take(self, spec: PartitionActorSpec) -> Any:
+        """Handle of a process that has become the partition actor of ``spec``.
+
+        Raises ``NetworkError`` when not even a new process can.
+        """
+        node_id = spec.node.node_id
+        spares = self._spares.setdefault(node_id, deque())
+        handle = None
+        while spares and handle is None:
+            handle = await self._become(spares.popleft(), spec)
+        if handle is None:
+            handle = self._create(_new_name(spec.cluster_name), node_id)
+            await call(handle, "become", spec)
+        if node_id not in self._timers:
+            wanted = BrokerConfig.parse(spec.configs).partition_actor_spares
+            self._timers[node_id] = asyncio.get_running_loop().call_later(
+                _REFILL_S, self._refill, spec.cluster_name, node_id, wanted
+            )
+        return handle
+
+    async def find(self, name: str) -> Any | None:
+        """Handle of the process that is the partition actor ``name``, or None."""
+        for handle, identity_name, _ in await self._others(name.partition("/")[0]):
+            if identity_name == name:
+                return handle
+        return None
+
+    def close(self) -> None:
+        """End every spare; nothing more is created."""
+        self._closed = True
+        for timer in self._timers.values():
+            timer.cancel()
+        for spares in self._spares.values():
+            for handle in spares:
+                RayPartitionActorPort(handle).kill()
+        self._spares.clear()
+
+    async def _become(self, handle: Any, spec: PartitionActorSpec) -> Any | None:
+        try:
+            await call(handle, "become", spec)
+        except RaykafkaError as error:
+            logger.info("a spare process could not be used: %s", error)
+            RayPartitionActorPort(handle).kill()
+            return None
+        return handle
+
+    def _refill(self, cluster: str, node_id: str, wanted: int) -> None:
+        del self._timers[node_id]
+        self._fill(cluster, node_id, wanted)
+
+    def _fill(self, cluster: str, node_id: str, wanted: int) -> None:
+        spares = self._spares.setdefault(node_id, deque())
+        while len(spares) < wanted and not self._closed:
+            spares.append(self._create(_new_name(cluster), node_id))
+
+    async def _adopt(self, cluster: str) -> None:
+        """Take over the spares that a former controller left."""
+        for handle, name, node_id in await self._others(cluster):
+            if not name:
+                self._spares.setdefault(node_id, deque()).append(handle)
+
+    async def _others(self, cluster: str) -> list[tuple[Any, str, str]]:
+        """Processes that are not known spares: handle, who it says it is, and on which node."""
+        known = {handle._actor_id for spares in self._spares.values() for handle in spares}
+        found = []
+        for process in list_names(_prefix(cluster)):
+            handle = find(process)
+            if handle is None or handle._actor_id in known:
+                continue
+            identity = await RayPartitionActorPort(handle).prove_identity()
+            if identity is not None:
+                found.append((handle, identity.name, identity.node_id))
+        return found
+
+
+def _prefix(cluster: str) -> str:
+    return f"{cluster}/partition-process-"
+
+
+def _new_name(cluster: str) -> str:
+    return _prefix(cluster) + secrets.token_hex(4)
