@@ -69,7 +69,7 @@ PRODUCER: Final = ConfigTable(
             Compression.NONE,
             Importance.MEDIUM,
             "Codec of the batches: `none`, `lz4` or `zstd`. A topic whose own `compression.type` "
-            "names a codec overrides it.",
+            "is not `producer` overrides it.",
             member_of(Compression, "none, lz4, zstd"),
             convert=_compression,
         ),
