@@ -163,7 +163,9 @@ class Transmitter:
                 )
             led = [place.partition for place in topic.partitions if place.endpoint is not None]
             available = led or range(len(topic.partitions))
-            sticky = self._sticky.setdefault(group.topic, StickyPartition())
+            sticky = self._sticky.get(group.topic)
+            if sticky is None:
+                sticky = self._sticky[group.topic] = StickyPartition()
             if isinstance(group, Chunk):
                 cut_chunk(group, topic, sticky, available)
             elif isinstance(group, TableGroup):
