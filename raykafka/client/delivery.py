@@ -44,6 +44,7 @@ class Delivery:
         "error",
         "group",
         "max_timestamp",
+        "ordinal",
         "outstanding",
         "partition",
         "producer_epoch",
@@ -69,6 +70,8 @@ class Delivery:
         self.base_sequence = NO_SEQUENCE
         self.encoded: EncodedBatch | None = None
         self.attempts = 0
+        self.ordinal = -1
+        """Counts the batches of a partition in the order in which they were first sent."""
         self.outstanding = False
         """Sent, and neither answered nor lost with its connection."""
         self.sent_ms = 0

@@ -56,6 +56,7 @@ class PartitionQueue:
         "_queue",
         "_restart",
         "_retries",
+        "_sent",
         "attempt",
         "needs_bump",
         "not_before_ms",
@@ -77,6 +78,7 @@ class PartitionQueue:
         self._in_flight: deque[Delivery] = deque()
         self._identity = Identity(-1, -1)
         self._next_sequence = 0
+        self._sent = 0
         self._restart = False
         """Number from 0 again once recovery is over."""
         self._established = False
@@ -105,7 +107,7 @@ class PartitionQueue:
     @property
     def congested(self) -> bool:
         """Whether batches wait only for others to be acknowledged."""
-        return bool(self._queue) and len(self._in_flight) >= self._window
+        return bool(self._queue) and self._full
 
     def enqueue(self, delivery: Delivery) -> None:
         """Add a batch behind all others."""
@@ -119,7 +121,7 @@ class PartitionQueue:
             if identity == self._identity:
                 return None
             self._adopt(identity)
-        if not self._queue or len(self._in_flight) >= self._window or now_ms < self.not_before_ms:
+        if not self._queue or now_ms < self.not_before_ms or self._full:
             return None
         delivery = self._queue[0]
         if delivery.base_sequence == NO_SEQUENCE and identity.numbered:
@@ -133,6 +135,9 @@ class PartitionQueue:
         assert self._queue[0] is delivery
         self._queue.popleft()
         self._in_flight.append(delivery)
+        if not delivery.attempts:
+            delivery.ordinal = self._sent
+            self._sent += 1
         delivery.attempts += 1
         delivery.outstanding = True
         delivery.sent_ms = now_ms
@@ -215,8 +220,16 @@ class PartitionQueue:
     # --- inside -----------------------------------------------------------------------------------
 
     @property
-    def _window(self) -> int:
-        return self._max_in_flight if self._established or not self._identity.numbered else 1
+    def _full(self) -> bool:
+        if not self._in_flight:
+            return False
+        if self._identity.numbered and not self._established:
+            return True
+        # Batches that were acknowledged before an older one count as well: a leader remembers only
+        # the last few, and would not know the older one again when it is sent once more.
+        beyond = self._sent - self._in_flight[0].ordinal >= self._max_in_flight
+        new = not self._queue or not self._queue[0].attempts
+        return len(self._in_flight) >= self._max_in_flight or (beyond and new)
 
     def _start_recovery(self) -> None:
         if not self.recovering:

@@ -14,6 +14,7 @@ from raykafka.errors import (
     ConnectionLostError,
     DeliveryTimeoutError,
     MessageTooLargeError,
+    NotEnoughReplicasAfterAppendError,
     NotLeaderOrFollowerError,
     OutOfOrderSequenceNumberError,
     RaykafkaError,
@@ -96,6 +97,24 @@ def test_the_window_is_kept() -> None:
     assert queue.congested
     queue.acknowledged(batches[0])
     assert send_all(queue) == batches[2:3]
+
+
+def test_batches_acknowledged_before_an_older_one_count_too() -> None:
+    """The leader remembers five batches: it must still know the oldest when it comes again."""
+    queue = established()
+    batches = [delivery() for _ in range(8)]
+    for batch in batches:
+        queue.enqueue(batch)
+    assert send_all(queue) == batches[:5]
+    assert not queue.rejected(batches[1], NotEnoughReplicasAfterAppendError())
+    for number in (0, 2, 3, 4):
+        queue.acknowledged(batches[number])
+    assert send_all(queue) == [batches[1], batches[5]]
+    assert queue.congested
+    queue.acknowledged(batches[5])
+    assert send_all(queue) == []
+    queue.acknowledged(batches[1])
+    assert send_all(queue) == batches[6:]
 
 
 def test_without_an_identity_nothing_is_numbered() -> None:
@@ -321,16 +340,19 @@ Step = tuple[str, int]
     st.lists(
         st.tuples(
             st.sampled_from(
-                ["send", "ok", "ok", "lost", "refuse", "busy", "break", "break after", "expire"]
+                [
+                    *("send", "send", "ok", "ok", "refuse", "busy", "appended", "break"),
+                    *("break after", "expire"),
+                ]
             ),
             st.integers(1, 3),
         ),
-        max_size=60,
+        max_size=80,
     )
 )
 def test_nothing_acknowledged_is_lost_doubled_or_out_of_order(steps: list[Step]) -> None:
     """Whatever the network does, and whatever the leader refuses."""
-    queue, leader = new_queue(max_in_flight=3), SimulatedLeader()
+    queue, leader = new_queue(), SimulatedLeader()
     identity = ID
     created: list[Delivery] = []
     acknowledged: set[Delivery] = set()
@@ -356,6 +378,8 @@ def test_nothing_acknowledged_is_lost_doubled_or_out_of_order(steps: list[Step])
             if fate == "busy":
                 raise NotLeaderOrFollowerError
             leader.append(sent, header)
+            if fate == "appended":
+                raise NotEnoughReplicasAfterAppendError
         except RaykafkaError as error:
             settle_rejection(sent, error)
             return
@@ -386,7 +410,7 @@ def test_nothing_acknowledged_is_lost_doubled_or_out_of_order(steps: list[Step])
                 entry.settle(DeliveryTimeoutError())
         elif name == "break":
             break_connection(0)
-        elif name in ("break after", "lost"):
+        elif name == "break after":
             break_connection(number)
         else:
             serve(name)
