@@ -71,6 +71,7 @@ class RecordReader:
             batch = self._fetcher.queue.head(self._subscription.paused)
             if batch is not None:
                 if batch.columns.num_rows:
+                    self._woken = False  # returning is all that was asked for
                     return batch
                 self._consumed(batch, 0)
                 continue
