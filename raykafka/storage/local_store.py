@@ -63,11 +63,19 @@ class LocalStore:
                 length = memoryview(data).nbytes
                 while written < length:
                     written += os.write(file.descriptor, memoryview(data).cast("B")[written:])
+                end = os.lseek(file.descriptor, 0, os.SEEK_CUR)
             except OSError as error:
                 self._cut_back(path, file)
                 raise _storage_error(f"could not append to {self._full(path)}", error) from error
             file.size += length
-            return file.size
+            if end != file.size:
+                self._forget(path)
+                raise KafkaStorageError(
+                    f"{self._full(path)} ends at byte {end} after an append that should have ended "
+                    f"at {file.size}: somebody else writes to it or has cut it. Find out who; "
+                    "restarting the partition says what is left"
+                )
+            return end
 
     def flush(self, path: str) -> None:
         """fsync the file, and the directories whose entries on the way to it are new."""
@@ -82,6 +90,8 @@ class LocalStore:
                 raise _storage_error(f"could not open {self._full(path)}", error) from error
             directories = self._unsynced_above(path)
         try:
+            if not os.fstat(descriptor).st_nlink:
+                raise missing(self._full(path))  # deleted by hand while it was open
             _sync_data(descriptor)
             for directory in directories:
                 _sync_directory(directory)

@@ -216,15 +216,16 @@ class PartitionLog:
         active = self._segments.active
         if active.is_empty:
             return
+        base_offset = self.log_end_offset
+        # First, so that no sealed segment is ever deleted without a snapshot of what it told.
+        self._files.write_producers(base_offset, self._producers)
         if len(active.loaded_index):  # else nothing in it can be read, and its file stays as it is
             self._writer.seal(active, self._schemas)
-        base_offset = self.log_end_offset
         new = LogSegment(self._files.path(segment_name(base_offset)), base_offset)
         with self._rolling:
             if active.sealed:
                 self._unflushed.append(active)
             self._segments.append(new)
-        self._files.write_producers(base_offset, self._producers)
         self._write_checkpoint(durable=False)
         self._checkpoint_at_ms = now_ms + _CHECKPOINT_INTERVAL_MS
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from raykafka.errors import DiskFullError, KafkaStorageError
-from raykafka.storage.api import MappableStore
+from raykafka.storage.api import MappableStore, MissingFileError
 from raykafka.storage.local_store import LocalStore
 
 
@@ -152,6 +152,21 @@ class TestFlush:
         for number in range(6):
             expected = b"0" + b"%d" % number * 7 * 300
             assert bytes(store.read(f"t-{number}/a", 0, len(expected))) == expected
+
+
+class TestTampering:
+    def test_a_file_that_was_cut_or_written_by_others(self, local_store: LocalStore) -> None:
+        for path, change in (("t-0/cut", -1), ("t-0/longer", 1)):
+            local_store.append(path, b"12345")
+            os.truncate(f"{local_store.root}/{path}", 5 + change)
+            with pytest.raises(KafkaStorageError, match="somebody else"):
+                local_store.append(path, b"6")
+
+    def test_a_file_that_was_deleted_while_it_was_open(self, local_store: LocalStore) -> None:
+        local_store.append("t-0/a", b"12345")
+        os.unlink(f"{local_store.root}/t-0/a")
+        with pytest.raises(MissingFileError, match="t-0/a"):
+            local_store.flush("t-0/a")
 
 
 def test_other_processes_find_the_same_file(local_store: LocalStore) -> None:

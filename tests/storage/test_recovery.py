@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,12 +18,13 @@ from crc32c import crc32c
 from raykafka.errors import (
     DiskFullError,
     InconsistentTopicIdError,
+    KafkaStorageError,
     LogDamagedError,
     UnsupportedVersionError,
 )
 from raykafka.log.segment import parse_footer, segment_name
 from raykafka.model import PartitionId, TopicId
-from raykafka.storage.api import SegmentStore
+from raykafka.storage.api import MissingFileError, SegmentStore
 from raykafka.storage.local_store import LocalStore
 from raykafka.storage.partition_log import LogConfig, PartitionLog
 from raykafka.testing.memory_store import MemoryStore
@@ -402,6 +404,31 @@ class TestDeletedFiles:
     def test_everything(self) -> None:
         with pytest.raises(LogDamagedError, match="Restore it, or delete the topic"):
             open_log(MemoryStore(), must_exist=True)
+
+    def test_the_active_segment_while_it_is_appended_to(self, local_store: LocalStore) -> None:
+        log = open_log(local_store)
+        fill(log, 2)
+        os.unlink(f"{local_store.root}/{segment_files(local_store)[0]}")
+        fill(log, 2)
+        with pytest.raises(MissingFileError):
+            log.flush()
+        with pytest.raises(KafkaStorageError, match="offline"):
+            append_values(log, b"x")
+
+    def test_the_active_segment_is_cut_while_it_is_appended_to(
+        self, local_store: LocalStore
+    ) -> None:
+        log = open_log(local_store)
+        fill(log, 6)
+        path = f"{local_store.root}/{segment_files(local_store)[0]}"
+        os.truncate(path, batch_starts(Path(path).read_bytes())[2] + 10)
+        with pytest.raises(KafkaStorageError, match="somebody else"):
+            append_values(log, b"x")
+        with pytest.raises(KafkaStorageError, match="offline"):
+            append_values(log, b"x")
+        log = open_log(LocalStore(local_store.root))
+        assert log.log_end_offset == 4
+        assert assert_honest(log, 4) == set()
 
     def test_while_the_log_is_open(self, local_store: LocalStore) -> None:
         log = open_log(local_store)
