@@ -13,13 +13,12 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
-import shutil
 import signal
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -31,14 +30,27 @@ from rich.progress import Progress
 from rich.table import Table
 
 import raykafka
-from raykafka import NewTopic, TopicHandle, TopicPartition
-from raykafka.runtime import Cluster
+from raykafka import Cluster, Consumer, NewTopic, TopicHandle, TopicPartition
 
 TOPIC = "flights"
 KEY = "tailnum"
+DELAY = "dep_delay"
 PARTITIONS = 4
-COLUMNS = ["carrier", "dep_delay"]
-console = Console()
+KILL_ON_DAY = 183
+TIMEOUT_S = 60
+console = Console(highlight=False)
+
+
+class Mismatch(Exception):
+    """What came out of the log is not what went in."""
+
+
+def check(holds: bool, what: str) -> None:
+    if not holds:
+        raise Mismatch(what)
+
+
+# --- the source -----------------------------------------------------------------------------------
 
 
 def source_table() -> pa.Table:
@@ -54,177 +66,257 @@ def source_table() -> pa.Table:
 
 
 def days(table: pa.Table) -> Iterator[pa.Table]:
-    """Split into days, in the order in which they happened."""
+    """Split into days, in the order of the source."""
     day = pc.add(pc.multiply(table["month"], 100), table["day"])
-    boundaries = [
-        0,
-        *(pc.indices_nonzero(pc.not_equal(day[1:], day[:-1])).to_numpy() + 1),
-        len(day),
-    ]
-    for start, end in itertools.pairwise(boundaries):
+    changes = pc.indices_nonzero(pc.not_equal(day[1:], day[:-1])).to_numpy() + 1
+    for start, end in itertools.pairwise([0, *changes, len(day)]):
         yield table.slice(start, end - start)
 
 
+def delays_by_carrier(table: pa.Table) -> pa.Table:
+    """Departures and the sum of their delays in minutes, busiest carrier first."""
+    found = table.group_by("carrier").aggregate([(DELAY, "count"), (DELAY, "sum")])
+    return found.sort_by([(f"{DELAY}_count", "descending"), ("carrier", "ascending")])
+
+
+# --- following ------------------------------------------------------------------------------------
+
+
 @ray.remote(num_cpus=0)
-def follow(topic: TopicHandle, total: int) -> Iterator[dict[str, Any]]:
-    """Follow the topic from its start; yields running delays by carrier about once a second."""
+def follow(topic: TopicHandle, total: int) -> Iterator[tuple[int, pa.Table]]:
+    """Follow the topic from its start up to ``total`` flights; running delays by carrier."""
     seen, reported = 0, time.monotonic()
-    parts: list[pa.Table] = []
-    for batch in topic.tail(start="earliest", columns=COLUMNS):
+    parts: list[pa.RecordBatch] = []
+    arriving = topic.tail(start="earliest", columns=["carrier", DELAY], limit=total)
+    yield seen, arriving.schema.empty_table()  # it is running
+    for batch in arriving:
         seen += batch.num_rows
-        parts.append(pa.table({name: batch[name] for name in COLUMNS}))
-        if seen >= total or time.monotonic() - reported > 1:
-            delays = (
-                pa.concat_tables(parts)
-                .group_by("carrier")
-                .aggregate([("dep_delay", "mean"), ("dep_delay", "count")])
-            )
-            parts, reported = [delays_source(parts)], time.monotonic()
-            yield {"seen": seen, "delays": delays.sort_by([("dep_delay_count", "descending")])}
-        if seen >= total:
-            return
+        parts.append(batch)
+        if seen == total or time.monotonic() - reported > 0.5:
+            reported = time.monotonic()
+            yield seen, delays_by_carrier(pa.Table.from_batches(parts))
 
 
-def delays_source(parts: list[pa.Table]) -> pa.Table:
-    """What has been seen so far in one table, so that the list of parts stays short."""
-    return pa.concat_tables(parts).combine_chunks()
+class Follower:
+    """Prints what the follower reports, and keeps its last report."""
+
+    def __init__(self, topic: TopicHandle, total: int) -> None:
+        self._updates = follow.options(num_returns="streaming").remote(topic, total)
+        self._seen = 0
+        self._delays: pa.Table | None = None
+        self._problem: BaseException | None = None
+        ray.get(next(self._updates))
+        self._thread = threading.Thread(target=self._print, daemon=True)
+        self._thread.start()
+
+    def _print(self) -> None:
+        try:
+            for update in self._updates:
+                self._seen, self._delays = ray.get(update)
+                busiest = self._delays.slice(0, 5).to_pylist()
+                line = "  ".join(
+                    f"{row['carrier']} {row[f'{DELAY}_sum'] / row[f'{DELAY}_count']:+.1f}"
+                    for row in busiest
+                    if row[f"{DELAY}_count"]
+                )
+                say("follower", f"{self._seen:>7,} flights, mean delay in minutes: {line}")
+        except BaseException as error:  # noqa: BLE001  # raised by ``result``
+            self._problem = error
+
+    def result(self) -> pa.Table | None:
+        """Wait for the last report."""
+        self._thread.join(TIMEOUT_S)
+        if self._problem is not None:
+            raise self._problem
+        check(not self._thread.is_alive(), f"the follower saw only {self._seen:,} flights")
+        return self._delays
 
 
-def report(updates: Any) -> None:
-    """Print the follower's lines as they arrive."""
-    for reference in updates:
-        update = ray.get(reference)
-        top = update["delays"].slice(0, 5).to_pylist()
-        line = "  ".join(f"{row['carrier']} {row['dep_delay_mean']:+5.1f} min" for row in top)
-        console.print(f"[dim]follower[/dim] {update['seen']:>7,} flights   {line}")
+# --- the kill -------------------------------------------------------------------------------------
 
 
-def kill_partition_actor(cluster: Cluster) -> str:
-    """SIGKILL one partition actor that leads partitions; returns its name."""
-    with cluster.admin() as admin:
-        actors = admin.describe_cluster().actors
-    victim = next(
-        a for a in actors if a.role == "partition" and a.partitions and a.state == "alive"
-    )
+def leaders(cluster: Cluster) -> dict[str, Any]:
+    """Partition actors that lead partitions, by name without the incarnation."""
+    actors = cluster.status().actors
+    return {
+        actor.name.rpartition("-")[0]: actor
+        for actor in actors
+        if actor.role == "partition" and actor.partitions
+    }
+
+
+def kill_a_leader(cluster: Cluster) -> tuple[str, Any]:
+    """SIGKILL the process of one partition actor; its place and what it was."""
+    place, victim = next((p, a) for p, a in leaders(cluster).items() if a.state == "alive")
     os.kill(victim.pid, signal.SIGKILL)
-    return victim.name
+    return place, victim
 
 
-def produce(cluster: Cluster, table: pa.Table) -> float:
-    """Send a day at a time; kill a partition actor on the way. Returns the seconds it took."""
-    start = time.perf_counter()
+# --- produce, verify, read ------------------------------------------------------------------------
+
+
+def produce(cluster: Cluster, table: pa.Table) -> None:
+    """Send a day at a time without waiting; kill a partition actor while batches are under way."""
+    began = time.perf_counter()
     with cluster.producer() as producer, Progress(console=console, transient=True) as progress:
         task = progress.add_task("producing", total=table.num_rows)
-        killed = False
-        for number, day in enumerate(days(table)):
+        for number, day in enumerate(days(table), start=1):
             future = producer.send_table(TOPIC, day)
-            if number == 180 and not killed:
-                future.get(60)
-                name = kill_partition_actor(cluster)
-                console.print(
-                    f"[red]SIGKILL[/red] {name} after {progress.tasks[0].completed:,.0f} flights"
+            if number == KILL_ON_DAY:
+                place, victim = kill_a_leader(cluster)
+                killed = time.perf_counter()
+                open_batches = producer.metrics()["batches_in_flight"]
+                say(
+                    "SIGKILL",
+                    f"{victim.name} (process {victim.pid}, leader of {victim.partitions} of "
+                    f"{PARTITIONS} partitions) on day {number}, {open_batches} batches "
+                    "unacknowledged (Ray warns of it, too)",
+                    "red",
                 )
-                killed = True
-                before = time.perf_counter()
-                producer.send_table(TOPIC, day.slice(0, 0))
+            elif number == KILL_ON_DAY + 1:
+                future.get(TIMEOUT_S)  # a day has rows for every partition
+                say("recovered", f"all partitions accept again after {since(killed):.2f} s")
             progress.advance(task, day.num_rows)
-            if killed and number == 181:
-                future.get(60)
-                console.print(f"producing again after {time.perf_counter() - before:.2f} s")
-        producer.flush(60)
-    return time.perf_counter() - start
+        producer.flush(TIMEOUT_S)
+    successor = leaders(cluster)[place]
+    check(
+        successor.pid != victim.pid and successor.incarnation > victim.incarnation,
+        f"{victim.name} was not replaced",
+    )
+    say("produced", f"{table.num_rows:,} flights in {since(began):.1f} s, the kill included")
 
 
 def verify(cluster: Cluster, source: pa.Table) -> None:
     """Same rows, none lost or doubled, every tail number's flights in the order of the source."""
-    topic = cluster.topic(TOPIC)
-    stored = topic.read().to_table(metadata=True)
-    if stored.num_rows != source.num_rows:
-        raise SystemExit(
-            f"the log holds {stored.num_rows:,} flights, the source {source.num_rows:,}"
-        )
-    in_log = stored.sort_by(
-        [(KEY, "ascending"), ("__partition", "ascending"), ("__offset", "ascending")]
+    stored = cluster.topic(TOPIC).read().to_table(metadata=True)
+    check(
+        stored.num_rows == source.num_rows,
+        f"the log holds {stored.num_rows:,} flights, the source {source.num_rows:,}",
     )
+    names = source.column_names
+    homes = stored.group_by(KEY).aggregate([("__partition", "count_distinct")])
+    homes = homes.filter(pc.is_valid(homes[KEY]))
+    check(
+        pc.max(homes["__partition_count_distinct"]).as_py() == 1,
+        "a tail number's flights are in more than one partition",
+    )
+    in_log = stored.sort_by([(KEY, "ascending"), ("__offset", "ascending")])
     numbered = source.append_column("__row", pa.array(range(source.num_rows)))
     in_source = numbered.sort_by([(KEY, "ascending"), ("__row", "ascending")])
     keyed = pc.is_valid(in_source[KEY])
-    if (
-        not in_log.select(source.column_names)
-        .filter(keyed)
-        .equals(in_source.drop_columns("__row").filter(keyed))
-    ):
-        raise SystemExit("a tail number's flights differ from the source or changed their order")
-    every = [(name, "ascending") for name in source.column_names]
-    unkeyed = pc.invert(keyed)
-    left = in_log.select(source.column_names).filter(unkeyed).sort_by(every)
-    if not left.equals(in_source.drop_columns("__row").filter(unkeyed).sort_by(every)):
-        raise SystemExit("flights without a tail number differ from the source")
-    console.print(
-        f"[green]verified[/green] {stored.num_rows:,} flights: "
-        "all there, once, in order per tail number"
+    check(
+        in_log.select(names).filter(keyed).equals(in_source.select(names).filter(keyed)),
+        "a tail number's flights differ from the source, or their order does",
     )
+    unkeyed, every = pc.invert(keyed), [(name, "ascending") for name in names]
+    check(
+        in_log.select(names)
+        .filter(unkeyed)
+        .sort_by(every)
+        .equals(in_source.select(names).filter(unkeyed).sort_by(every)),
+        "the flights without a tail number differ from the source",
+    )
+    say("verified", f"{stored.num_rows:,} flights: all there, once, in order per tail number")
 
 
-def read_three_ways(cluster: Cluster, expected: int) -> None:
-    """Records, a table of two columns over the socket, and the whole log mapped."""
-    partitions = [TopicPartition(TOPIC, number) for number in range(PARTITIONS)]
-    ways = (
-        ("records, one by one", {"mapped_reads": False, "max_poll_records": 10_000}, False),
-        ("table, two columns, over the socket", {"mapped_reads": False, "columns": COLUMNS}, True),
-        ("tables of all columns, memory-mapped", {"mapped_reads": True}, True),
-    )
-    rows = Table("way", "flights", "flights/s", title="Reading the same data three ways")
-    for title, settings, tables in ways:
+def read_records(consumer: Consumer) -> tuple[int, int]:
+    """Record by record, as a Kafka consumer; how many, and their delays in minutes."""
+    count = minutes = 0
+    for records in consumer.poll(timeout_ms=5000).values():
+        for record in records:
+            count += 1
+            minutes += record.value[DELAY] or 0
+    return count, minutes
+
+
+def read_table(consumer: Consumer) -> tuple[int, int]:
+    """As an Arrow table; how many flights, and their delays in minutes."""
+    table = consumer.poll_table(timeout_ms=5000)
+    if table is None:
+        return 0, 0
+    return table.num_rows, pc.sum(table[DELAY]).as_py() or 0
+
+
+def read_three_ways(cluster: Cluster, source: pa.Table) -> None:
+    """The whole topic by one consumer, three times; every way must find the same."""
+    ways: list[tuple[str, Callable[[Consumer], tuple[int, int]], dict[str, Any]]] = [
+        (
+            "records, one by one",
+            read_records,
+            {"mapped_reads": False, "max_poll_records": 10_000},
+        ),
+        (
+            "tables of two columns, over the socket",
+            read_table,
+            {"mapped_reads": False, "columns": ["carrier", DELAY]},
+        ),
+        ("tables of all columns, memory-mapped", read_table, {"mapped_reads": True}),
+    ]
+    expected = (source.num_rows, pc.sum(source[DELAY]).as_py())
+    shown = Table("way", "flights/s", "MB sent", title="Reading the same flights in three ways")
+    for title, read, settings in ways:
+        began = time.perf_counter()
         with cluster.consumer(auto_offset_reset="earliest", **settings) as consumer:
-            consumer.assign(partitions)
-            seen, start = 0, time.perf_counter()
-            while seen < expected:
-                if tables:
-                    table = consumer.poll_table(timeout_ms=5000, max_records=expected)
-                    seen += 0 if table is None else table.num_rows
-                else:
-                    polled = consumer.poll(timeout_ms=5000)
-                    seen += sum(
-                        1 for records in polled.values() for r in records if r.value is not None
-                    )
-            elapsed = time.perf_counter() - start
-        if seen != expected:
-            raise SystemExit(f"{title}: read {seen:,} flights, expected {expected:,}")
-        rows.add_row(title, f"{seen:,}", f"{seen / elapsed:,.0f}")
-    console.print(rows)
+            consumer.assign([TopicPartition(TOPIC, number) for number in range(PARTITIONS)])
+            found = (0, 0)
+            while found[0] < expected[0]:
+                count, minutes = read(consumer)
+                check(count > 0, f"{title}: nothing came for 5 s after {found[0]:,} flights")
+                found = (found[0] + count, found[1] + minutes)
+            elapsed = since(began)
+            fetched = consumer.metrics()["bytes_fetched_total"]
+        check(found == expected, f"{title}: flights and delays are {found}, should be {expected}")
+        shown.add_row(title, f"{expected[0] / elapsed:,.0f}", f"{fetched / 1e6:,.1f}")
+    console.print(shown)
+
+
+def since(moment: float) -> float:
+    return time.perf_counter() - moment
+
+
+def say(what: str, text: str, style: str = "green") -> None:
+    console.print(f"[{style}]{what:>9}[/{style}] {text}", soft_wrap=True)
+
+
+def run(data_dir: str) -> None:
+    source = source_table()
+    began = time.perf_counter()
+    with raykafka.start("flights", data_dir=data_dir) as cluster:
+        topic = NewTopic(
+            TOPIC,
+            num_partitions=PARTITIONS,
+            schema=source.schema,
+            topic_configs={"key.column": KEY},
+        )
+        with cluster.admin() as admin:
+            admin.create_topics([topic])
+        say("started", f"a cluster in {data_dir} in {since(began):.1f} s")
+        follower = Follower(cluster.topic(TOPIC), source.num_rows)
+        produce(cluster, source)
+        delays = follower.result()
+        check(
+            delays is not None and delays.equals(delays_by_carrier(source)),
+            "the follower's delays by carrier differ from the source's",
+        )
+        verify(cluster, source)
+        read_three_ways(cluster, source)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data-dir", help="keep the log here (default: a temporary directory)")
+    parser.add_argument(
+        "--data-dir", help="an empty directory, to keep the log (default: a temporary one)"
+    )
     options = parser.parse_args()
-    folder = options.data_dir or tempfile.mkdtemp(prefix="raykafka-flights-")
-    source = source_table()
-    cluster = raykafka.start("flights", data_dir=folder)
     try:
-        with cluster.admin() as admin:
-            admin.create_topics(
-                [
-                    NewTopic(
-                        TOPIC, PARTITIONS, schema=source.schema, topic_configs={"key.column": KEY}
-                    )
-                ]
-            )
-        updates = follow.options(num_returns="streaming").remote(
-            cluster.topic(TOPIC), source.num_rows
-        )
-        printer = threading.Thread(target=report, args=(updates,))
-        printer.start()
-        elapsed = produce(cluster, source)
-        console.print(f"produced {source.num_rows:,} flights in {elapsed:.1f} s, the kill included")
-        printer.join(60)
-        verify(cluster, source)
-        read_three_ways(cluster, source.num_rows)
-    finally:
-        cluster.stop()
-        if not options.data_dir:
-            shutil.rmtree(folder, ignore_errors=True)
+        if options.data_dir:
+            run(options.data_dir)
+        else:
+            with tempfile.TemporaryDirectory(prefix="raykafka-flights-") as folder:
+                run(folder)
+    except (Mismatch, raykafka.RaykafkaError) as error:
+        console.print(f"[red]failed[/red] {error} [{type(error).__name__}]", soft_wrap=True)
+        return 1
     return 0
 
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import nbformat
+import pyarrow as pa
 import pytest
 import yaml
 from nbclient import NotebookClient
 from ray.autoscaler._private.util import prepare_config, validate_config
+
+from raykafka import Cluster, NewTopic
+from raykafka.testing.local_cluster import LocalCluster
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -19,16 +26,26 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 @pytest.mark.slow
 @pytest.mark.parametrize("program", EXAMPLES, ids=lambda path: path.stem)
-def test_example_runs(program: Path, tmp_path: Path) -> None:
+def test_example_runs(program: Path, tmp_path: Path, documents_home: Path) -> None:
+    # With a Ray of its own, as on a machine where none runs.
+    environment = {**os.environ, "RAY_ADDRESS": "local"}
     done = subprocess.run(
-        [sys.executable, str(program)], cwd=tmp_path, capture_output=True, text=True, timeout=180
+        [sys.executable, str(program)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=180,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    if program.stem == "flights":
+        for word in ("SIGKILL", "recovered", "follower", "verified", "memory-mapped"):
+            assert word in done.stdout
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook_runs(path: Path, tmp_path: Path) -> None:
+def test_notebook_runs(path: Path, tmp_path: Path, documents_home: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(notebook, timeout=180, resources={"metadata": {"path": str(tmp_path)}})
     client.execute()
@@ -40,3 +57,57 @@ def test_cluster_file_is_what_ray_accepts() -> None:
     config = prepare_config(yaml.safe_load((ROOT / "cluster.yaml").read_text()))
     validate_config(config)
     assert config["cluster_name"] == "raykafka"
+
+
+@pytest.fixture(scope="module")
+def flights() -> Any:
+    spec = importlib.util.spec_from_file_location("flights", ROOT / "examples" / "flights.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class TestFlightsVerification:
+    """``make demo`` must fail when the log differs from the source in any way."""
+
+    SOURCE = pa.table(
+        {
+            "tailnum": ["N1", "N2", None, "N1", "N2", None],
+            "dep_delay": pa.array([1, None, 3, 4, 5, 6], pa.int32()),
+        }
+    )
+
+    def verify(self, flights: Any, folder: Path, *stored: list[int]) -> None:
+        """Store these rows of the source, then verify the log against it."""
+        with LocalCluster(folder) as local:
+            cluster = Cluster("local", local.bootstrap)
+            topic = NewTopic(
+                "flights", 4, topic_configs={"key.column": "tailnum"}, schema=self.SOURCE.schema
+            )
+            with cluster.admin() as admin:
+                admin.create_topics([topic])
+            with cluster.producer() as producer:
+                for rows in stored:
+                    producer.send_table("flights", self.SOURCE.take(rows)).get(30)
+            flights.verify(cluster, self.SOURCE)
+
+    def test_what_was_stored_as_it_was_passes(self, flights: Any, tmp_path: Path) -> None:
+        self.verify(flights, tmp_path, [0, 1, 2], [3, 4, 5])
+
+    @pytest.mark.parametrize(
+        ("stored", "complaint"),
+        [
+            ([0, 1, 2, 3, 4], "the log holds 5 flights"),
+            ([0, 1, 2, 3, 4, 5, 5], "the log holds 7 flights"),
+            ([0, 1, 2, 3, 3, 5], "their order does"),
+            ([3, 1, 2, 0, 4, 5], "their order does"),
+            ([0, 1, 2, 3, 4, 2], "without a tail number"),
+        ],
+    )
+    def test_a_difference_is_noticed(
+        self, flights: Any, tmp_path: Path, stored: list[int], complaint: str
+    ) -> None:
+        with pytest.raises(flights.Mismatch, match=complaint):
+            self.verify(flights, tmp_path, stored)
