@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import threading
 from collections.abc import Callable
 
 from raykafka.client.deadline import Backoff
@@ -36,7 +37,7 @@ class LeaderConnections:
         self.on_lost: Callable[[Endpoint], None] = _nobody
         """Called once for each connection that breaks or cannot be made."""
         self._connections: dict[Endpoint, tuple[Connection, int]] = {}
-        self._of_fileno: dict[int, Endpoint] = {}
+        self._by_fileno: dict[int, tuple[Endpoint, Connection]] = {}
         self._backoffs: dict[Endpoint, Backoff] = {}
         self._not_before_ms: dict[Endpoint, int] = {}
         self._wake_read, self._wake_write = os.pipe()
@@ -44,6 +45,7 @@ class LeaderConnections:
         os.set_blocking(self._wake_write, False)
         self._poll = select.poll()
         self._poll.register(self._wake_read, select.POLLIN)
+        self._wake_lock = threading.Lock()
         self._closed = False
 
     def __len__(self) -> int:
@@ -73,7 +75,7 @@ class LeaderConnections:
             return None
         fileno = connection.fileno()
         self._connections[endpoint] = (connection, fileno)
-        self._of_fileno[fileno] = endpoint
+        self._by_fileno[fileno] = (endpoint, connection)
         self._poll.register(fileno, select.POLLIN)
         return connection
 
@@ -83,8 +85,9 @@ class LeaderConnections:
 
     def healthy(self, endpoint: Endpoint) -> None:
         """The leader has answered: the next failure is the first one again."""
-        self._backoffs.pop(endpoint, None)
-        self._not_before_ms.pop(endpoint, None)
+        if self._backoffs:
+            self._backoffs.pop(endpoint, None)
+            self._not_before_ms.pop(endpoint, None)
 
     def lose(self, endpoint: Endpoint) -> None:
         """Give a connection up; the next ``get`` makes a new one, after a pause."""
@@ -92,7 +95,7 @@ class LeaderConnections:
         if known is None:
             return
         connection, fileno = known
-        del self._of_fileno[fileno]
+        del self._by_fileno[fileno]
         self._poll.unregister(fileno)
         connection.close()
         self._failed(endpoint)
@@ -103,33 +106,36 @@ class LeaderConnections:
             if fileno == self._wake_read:
                 self._drain_wakes()
                 continue
-            endpoint = self._of_fileno.get(fileno)
-            if endpoint is None:
+            known = self._by_fileno.get(fileno)
+            if known is None:
                 continue
+            endpoint, connection = known
             try:
-                self._connections[endpoint][0].pump(0)
+                connection.pump(0)
             except RaykafkaError:
                 self.lose(endpoint)
 
     def wake(self) -> None:
         """End a wait in another thread, or the next one in this. Thread-safe."""
-        try:
-            os.write(self._wake_write, b"w")
-        except BlockingIOError:
-            return  # so many wakes are pending that one more changes nothing
-        except OSError:
-            if not self._closed:
-                raise
+        # Not while the pipe is closed: its number may be another file's by then.
+        with self._wake_lock:
+            if self._closed:
+                return
+            try:
+                os.write(self._wake_write, b"w")
+            except BlockingIOError:
+                return  # so many wakes are pending that one more changes nothing
 
     def close(self) -> None:
         """Close every connection."""
-        if self._closed:
-            return
-        self._closed = True
+        with self._wake_lock:
+            if self._closed:
+                return
+            self._closed = True
         for connection, _ in self._connections.values():
             connection.close()
         self._connections.clear()
-        self._of_fileno.clear()
+        self._by_fileno.clear()
         os.close(self._wake_read)
         os.close(self._wake_write)
 
