@@ -1,26 +1,37 @@
-"""The administrative client: topics, partitions, configuration, offsets, and what runs where."""
+"""The admin client: topics, configuration, offsets, and what runs where."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from types import TracebackType
 from typing import Any
 
 import pyarrow as pa
 
 from raykafka.client.bootstrap import Bootstrap
-from raykafka.client.leader_calls import LeaderCalls
+from raykafka.client.deadline import Backoff, Deadline
+from raykafka.client.leader_calls import Asked, LeaderCalls
 from raykafka.client.metadata import ClusterMetadata, TopicMetadata
 from raykafka.clock import Clock, SystemClock
-from raykafka.errors import InvalidRequestError, UnknownTopicOrPartitionError, raise_for
+from raykafka.errors import (
+    ClientClosedError,
+    InvalidRequestError,
+    RaykafkaError,
+    error_for,
+)
 from raykafka.log.schema import serialize_schema
 from raykafka.model import (
     EARLIEST_TIMESTAMP,
     LATEST_TIMESTAMP,
     MAX_TIMESTAMP,
+    Endpoint,
     OffsetAndTimestamp,
     TopicPartition,
 )
+from raykafka.protocol import messages
 from raykafka.protocol.messages import (
     AddColumnsRequest,
     AlterConfigsRequest,
@@ -45,22 +56,20 @@ from raykafka.protocol.messages import (
     NewPartitions,
     TopicResult,
 )
-from raykafka.protocol.messages import NewTopic as NewTopicMessage
 
-OFFSET_NAMES: Mapping[str, int] = {
-    "earliest": EARLIEST_TIMESTAMP,
+_SPECIAL = {
     "latest": LATEST_TIMESTAMP,
+    "earliest": EARLIEST_TIMESTAMP,
     "max_timestamp": MAX_TIMESTAMP,
 }
-"""What may stand in place of a timestamp in ``list_offsets``."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewTopic:
     """A topic to create; -1 takes the cluster's default.
 
-    ``schema`` makes it a typed topic: its fields become columns of the log. ``topic_configs`` are
-    Kafka's keys verbatim (``{"retention.ms": "3600000"}``), see the configuration page.
+    ``topic_configs`` are keys of the topic table in ``docs/configuration.md``. ``schema`` are the
+    value columns of a typed topic; without it values are bytes.
     """
 
     name: str
@@ -71,11 +80,10 @@ class NewTopic:
 
 
 class Admin:
-    """Kafka's AdminClient for this cluster. Thread-safe.
+    """Administration of a cluster. Thread-safe; calls are made one at a time.
 
-    Methods that take several items change each for itself; when one fails, the others are done
-    all the same and the first error is raised, as kafka-python does. ``timeout_ms`` bounds every
-    call; ``ClusterUnreachableError`` when no controller answers in that time.
+    Every method waits up to ``api_timeout_ms`` (default 60 s), repeating what is retriable. Raises
+    ``ClusterUnreachableError`` when nobody answers, ``ClientClosedError`` after ``close``.
     """
 
     def __init__(
@@ -84,200 +92,277 @@ class Admin:
         *,
         client_id: str = "raykafka-admin",
         request_timeout_ms: int = 30_000,
+        api_timeout_ms: int = 60_000,
+        retry_backoff_ms: int = 20,
         clock: Clock | None = None,
     ) -> None:
+        """``request_timeout_ms`` bounds one attempt, ``api_timeout_ms`` all of a call's together
+        (never less than one attempt is allowed).
+        """
         clock = clock if clock is not None else SystemClock()
+        self._clock = clock
+        self._request_timeout_ms = request_timeout_ms
+        self._timeout_ms = min(api_timeout_ms, max(request_timeout_ms, 1) * 2)
+        self._retry_backoff_ms = retry_backoff_ms
         self._metadata = ClusterMetadata(
-            bootstrap, client_id=client_id, request_timeout_ms=request_timeout_ms, clock=clock
+            bootstrap,
+            client_id=client_id,
+            request_timeout_ms=request_timeout_ms,
+            retry_backoff_ms=retry_backoff_ms,
+            clock=clock,
         )
-        self._timeout_ms = request_timeout_ms
         self._leaders = LeaderCalls(
-            self._metadata, client_id=client_id, timeout_ms=request_timeout_ms, clock=clock
+            self._metadata,
+            client_id=client_id,
+            request_timeout_ms=request_timeout_ms,
+            retry_backoff_ms=retry_backoff_ms,
+            clock=clock,
         )
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Admin:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self.close()
 
     def close(self) -> None:
-        """Close the connections. Idempotent; later calls raise ``ClientClosedError``."""
-        self._leaders.close()
+        """Close all connections. Idempotent."""
         self._metadata.close()
+        with self._lock:
+            self._leaders.close()
 
     # --- topics -----------------------------------------------------------------------------------
 
     def create_topics(
         self, new_topics: Iterable[NewTopic], *, validate_only: bool = False
     ) -> list[TopicResult]:
-        """Create topics; when this returns their partitions accept records.
+        """Create topics; each is created or not by itself.
 
-        Raises ``TopicAlreadyExistsError``, ``InvalidTopicError``, ``InvalidPartitionsError``,
-        ``InvalidReplicationFactorError`` or ``InvalidConfigError`` (the message names what).
+        Raises the first topic's error: ``TopicAlreadyExistsError``, ``InvalidTopicError``,
+        ``InvalidPartitionsError``, ``InvalidReplicationFactorError``, ``InvalidConfigError``.
+        Records can be sent at once: producers wait until the partitions have leaders.
         """
-        request = CreateTopicsRequest(
-            [
-                NewTopicMessage(
-                    topic.name,
-                    topic.num_partitions,
-                    topic.replication_factor,
-                    {key: str(value) for key, value in topic.topic_configs.items()},
-                    b"" if topic.schema is None else serialize_schema(topic.schema),
-                )
-                for topic in new_topics
-            ],
-            validate_only,
-        )
+        topics = [
+            messages.NewTopic(
+                topic.name,
+                topic.num_partitions,
+                topic.replication_factor,
+                {name: str(value) for name, value in topic.topic_configs.items()},
+                b"" if topic.schema is None else serialize_schema(topic.schema),
+            )
+            for topic in new_topics
+        ]
+        request = CreateTopicsRequest(topics, validate_only)
         return _checked(self._call(ApiKey.CREATE_TOPICS, request).topics)
 
     def delete_topics(self, names: Iterable[str]) -> list[TopicResult]:
-        """Delete topics and their records. Raises ``UnknownTopicOrPartitionError``."""
-        request = DeleteTopicsRequest(list(names))
+        """Delete topics with all their records; raises ``UnknownTopicOrPartitionError``."""
+        request = DeleteTopicsRequest(_names(names))
         return _checked(self._call(ApiKey.DELETE_TOPICS, request).topics)
 
     def list_topics(self) -> list[str]:
-        """Names of all topics, sorted."""
+        """The names of all topics, sorted."""
         return sorted(self._metadata.all_topics(timeout_ms=self._timeout_ms))
 
     def describe_topics(self, names: Iterable[str] | None = None) -> list[TopicMetadata]:
-        """Partitions, leaders, schemas of the named topics (all when None), in that order."""
-        found = self._metadata.all_topics(timeout_ms=self._timeout_ms)
+        """Partitions, leaders and schemas of topics, of all of them for None, in order.
+
+        Raises ``UnknownTopicOrPartitionError``.
+        """
         if names is None:
-            return [found[name] for name in sorted(found)]
-        wanted = list(names)
-        for name in wanted:
-            if name not in found:
-                raise UnknownTopicOrPartitionError(
-                    f"topic {name!r} does not exist; create it first or check the spelling"
-                )
-        return [found[name] for name in wanted]
+            known = self._metadata.all_topics(timeout_ms=self._timeout_ms)
+            return [known[name] for name in sorted(known)]
+        wanted = _names(names)
+        self._metadata.refresh(wanted, timeout_ms=self._timeout_ms)
+        return [self._metadata.topic(name, timeout_ms=self._timeout_ms) for name in wanted]
 
     def create_partitions(
         self, total_counts: Mapping[str, int], *, validate_only: bool = False
     ) -> list[TopicResult]:
-        """Grow topics to the given number of partitions. Keys then map to other partitions.
+        """Add partitions so that each topic has the number given, which must be larger than now.
 
-        Raises ``InvalidPartitionsError`` when the number is not larger than today's.
+        Keys map to other partitions afterwards. Raises ``InvalidPartitionsError``,
+        ``UnknownTopicOrPartitionError``.
         """
-        request = CreatePartitionsRequest(
-            [NewPartitions(name, count) for name, count in total_counts.items()], validate_only
-        )
+        wanted = [NewPartitions(name, count) for name, count in total_counts.items()]
+        request = CreatePartitionsRequest(wanted, validate_only)
         return _checked(self._call(ApiKey.CREATE_PARTITIONS, request).topics)
 
     def add_columns(self, topic: str, columns: pa.Schema) -> int:
-        """Add nullable columns to a typed topic; returns the id of the new schema.
+        """Add nullable columns at the end of a typed topic's schema; returns the new schema id.
 
-        Records written before have nulls there. Raises ``UnsupportedSchemaChangeError``.
+        Raises ``UnsupportedSchemaChangeError``, ``UnknownTopicOrPartitionError``.
         """
         request = AddColumnsRequest(topic, serialize_schema(columns))
-        return int(self._call(ApiKey.ADD_COLUMNS, request).schema_id)
+        schema_id: int = self._call(ApiKey.ADD_COLUMNS, request).schema_id
+        return schema_id
 
     # --- configuration ----------------------------------------------------------------------------
 
     def describe_configs(
         self, resources: Iterable[ConfigResource]
     ) -> dict[ConfigResource, list[ConfigEntry]]:
-        """Every key with its value, where it comes from and what it means."""
-        response = self._call(ApiKey.DESCRIBE_CONFIGS, DescribeConfigsRequest(list(resources)))
-        described = {}
-        for each in response.resources:
-            raise_for(each.error_code, each.error_message)
-            described[each.resource] = each.entries
-        return described
+        """Every setting of topics (``ConfigResource("topic", name)``) or brokers
+        (``ConfigResource("broker", id)``) with its value and where that comes from.
+        """
+        request = DescribeConfigsRequest(list(resources))
+        answers = self._call(ApiKey.DESCRIBE_CONFIGS, request).resources
+        for answer in answers:
+            if answer.error_code:
+                raise error_for(answer.error_code, answer.error_message)
+        return {answer.resource: answer.entries for answer in answers}
 
     def incremental_alter_configs(
         self,
-        changes: Mapping[ConfigResource, Sequence[ConfigChange]],
+        changes: Mapping[ConfigResource, Sequence[ConfigChange] | Mapping[str, str | None]],
         *,
         validate_only: bool = False,
     ) -> None:
-        """Set or reset single keys and leave the others alone (KIP-339).
+        """Change some settings, leave the others (KIP-339).
 
-        Raises ``InvalidConfigError`` naming the key; nothing of that resource is changed then.
+        Changes are ``ConfigChange`` objects, or a mapping from names to new values where None sets
+        the default back. Raises ``InvalidConfigError`` that names the key.
         """
-        request = AlterConfigsRequest(
-            [AlteredResource(resource, list(each)) for resource, each in changes.items()],
-            validate_only,
-        )
-        for altered in self._call(ApiKey.ALTER_CONFIGS, request).resources:
-            raise_for(altered.error_code, altered.error_message)
+        resources = [
+            AlteredResource(resource, _changes(wanted)) for resource, wanted in changes.items()
+        ]
+        request = AlterConfigsRequest(resources, validate_only)
+        for answer in self._call(ApiKey.ALTER_CONFIGS, request).resources:
+            if answer.error_code:
+                raise error_for(answer.error_code, answer.error_message)
 
-    # --- records and offsets ----------------------------------------------------------------------
+    # --- records ----------------------------------------------------------------------------------
 
     def list_offsets(
-        self, partitions: Mapping[TopicPartition | tuple[str, int], int | str]
+        self, partitions: Mapping[TopicPartition | tuple[str, int], int | str | datetime]
     ) -> dict[TopicPartition, OffsetAndTimestamp]:
-        """Offsets by partition for ``earliest``, ``latest``, ``max_timestamp`` or a time in ms.
+        """An offset per partition: ``"earliest"``, ``"latest"`` (the next one to be written),
+        ``"max_timestamp"``, or the first record at or after a time (milliseconds or ``datetime``).
 
-        Offset -1 where no record is that young.
+        The offset is -1 where no record is that young.
         """
-        asked = {TopicPartition(*key): _timestamp(value) for key, value in partitions.items()}
-        answers = self._leaders.each(
-            asked,
-            lambda partition, leader: ListOffsetsPartition(
-                leader.topic_id, partition.partition, asked[partition], leader.leader_epoch
-            ),
-            lambda items: (ApiKey.LIST_OFFSETS, ListOffsetsRequest(items)),
-        )
+        wanted = {TopicPartition(*place): _timestamp(at) for place, at in partitions.items()}
+
+        def request(asked: list[Asked[int]]) -> Message:
+            return ListOffsetsRequest(
+                [
+                    ListOffsetsPartition(a.topic_id, a.partition, a.argument, a.leader_epoch)
+                    for a in asked
+                ]
+            )
+
         return {
-            partition: OffsetAndTimestamp(each.offset, each.timestamp, each.leader_epoch)
-            for partition, each in answers.items()
+            place: OffsetAndTimestamp(found.offset, found.timestamp, found.leader_epoch)
+            for place, found in self._ask(ApiKey.LIST_OFFSETS, wanted, request).items()
         }
 
     def delete_records(
         self, before_offsets: Mapping[TopicPartition | tuple[str, int], int]
     ) -> dict[TopicPartition, int]:
-        """Delete what stands before the offsets (-1: all so far); returns each low watermark.
-
-        Raises ``OffsetOutOfRangeError`` for an offset past the high watermark (KIP-107).
+        """Delete the records before an offset per partition, -1 for all there are; returns the
+        first offset that is left. Raises ``OffsetOutOfRangeError``.
         """
-        asked = {TopicPartition(*key): offset for key, offset in before_offsets.items()}
-        answers = self._leaders.each(
-            asked,
-            lambda partition, leader: DeleteRecordsPartition(
-                leader.topic_id, partition.partition, asked[partition], leader.leader_epoch
-            ),
-            lambda items: (ApiKey.DELETE_RECORDS, DeleteRecordsRequest(items)),
-        )
-        return {partition: each.low_watermark for partition, each in answers.items()}
+        wanted = {TopicPartition(*place): offset for place, offset in before_offsets.items()}
+
+        def request(asked: list[Asked[int]]) -> Message:
+            return DeleteRecordsRequest(
+                [
+                    DeleteRecordsPartition(a.topic_id, a.partition, a.argument, a.leader_epoch)
+                    for a in asked
+                ]
+            )
+
+        return {
+            place: deleted.low_watermark
+            for place, deleted in self._ask(ApiKey.DELETE_RECORDS, wanted, request).items()
+        }
 
     # --- the cluster ------------------------------------------------------------------------------
 
     def describe_cluster(self) -> DescribeClusterResponse:
-        """Brokers, actors with their process ids, and counts of topics and partitions."""
+        """Brokers, actors and counts."""
         response: DescribeClusterResponse = self._call(
             ApiKey.DESCRIBE_CLUSTER, DescribeClusterRequest()
         )
         return response
 
     def describe_log_dirs(self) -> list[DescribeLogDirsResponse]:
-        """What each living partition actor keeps on disk: sizes, offsets, damaged ranges."""
-        actors = self.describe_cluster().actors
-        return [
-            self._leaders.call(
-                actor.host, actor.port, ApiKey.DESCRIBE_LOG_DIRS, DescribeLogDirsRequest()
-            )
-            for actor in actors
-            if actor.role == "partition" and actor.state == "alive"
-        ]
+        """What is stored where, one answer per partition actor that lives."""
+        deadline = Deadline(self._clock, self._timeout_ms)
+        backoff = Backoff(self._retry_backoff_ms)
+        while True:
+            actors = [
+                actor
+                for actor in self.describe_cluster().actors
+                if actor.role == "partition" and actor.state == "alive" and actor.port
+            ]
+            try:
+                with self._lock:
+                    return [
+                        self._leaders.call(
+                            Endpoint(actor.host, actor.port),
+                            ApiKey.DESCRIBE_LOG_DIRS,
+                            DescribeLogDirsRequest(),
+                            max(1, deadline.remaining_ms(self._request_timeout_ms)),
+                        )
+                        for actor in actors
+                    ]
+            except RaykafkaError as error:
+                # An actor may have died since the controller named it: its successor will do.
+                pause = backoff.next_ms()
+                if not error.retriable or deadline.remaining_ms(pause + 1) <= pause:
+                    raise
+            self._metadata.pause(pause)
+
+    def _ask(self, api_key: ApiKey, wanted: Mapping[TopicPartition, int], request: Any) -> Any:
+        with self._lock:
+            if self._metadata.closed:
+                raise ClientClosedError("the admin client is closed; make a new one")
+            return self._leaders.ask(api_key, wanted, request, self._timeout_ms)
 
     def _call(self, api_key: ApiKey, request: Message) -> Any:
         return self._metadata.call(api_key, request, timeout_ms=self._timeout_ms)
 
 
 def _checked(results: list[TopicResult]) -> list[TopicResult]:
-    for result in results:
-        raise_for(result.error_code, result.error_message)
-    return results
+    failed = [result for result in results if result.error_code]
+    if not failed:
+        return results
+    first = failed[0]
+    others = ", ".join(repr(result.name) for result in failed[1:])
+    more = f" (also failed: {others})" if others else ""
+    raise error_for(first.error_code, f"{first.error_message}{more}")
 
 
-def _timestamp(value: int | str) -> int:
-    if isinstance(value, int):
-        return value
-    try:
-        return OFFSET_NAMES[value]
-    except KeyError:
+def _names(names: Iterable[str]) -> list[str]:
+    if isinstance(names, str):
+        raise InvalidRequestError(f"give a list of names: [{names!r}]")
+    return list(names)
+
+
+def _changes(wanted: Sequence[ConfigChange] | Mapping[str, str | None]) -> list[ConfigChange]:
+    if not isinstance(wanted, Mapping):
+        return list(wanted)
+    return [
+        ConfigChange(name, op="delete") if value is None else ConfigChange(name, str(value))
+        for name, value in wanted.items()
+    ]
+
+
+def _timestamp(at: int | str | datetime) -> int:
+    if isinstance(at, datetime):
+        return int(at.timestamp() * 1000)
+    if isinstance(at, int):
+        return at
+    if at not in _SPECIAL:
         raise InvalidRequestError(
-            f"{value!r} is no offset; use earliest, latest, max_timestamp or milliseconds"
-        ) from None
+            f"{at!r} is not an offset to ask for; use {', '.join(map(repr, _SPECIAL))}, "
+            "milliseconds since the epoch or a datetime"
+        )
+    return _SPECIAL[at]

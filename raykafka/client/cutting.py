@@ -108,7 +108,7 @@ def _cut_small(
         only = Delivery(chunk, chunk.topic, next(iter(rows_of)), records, chunk.schema_id)
         chunk.place((only,), None, None, errors)
         return
-    deliveries = []
+    deliveries: list[Delivery] = []
     batch_of, position_of = [-1] * len(values), [0] * len(values)
     for place, rows in rows_of.items():
         for position, row in enumerate(rows):
@@ -124,7 +124,7 @@ def _cut_small(
 
 def cut_table(group: TableGroup, sticky: StickyPartition, available: Sequence[int]) -> None:
     """Make deliveries of a table's parts; those of no particular partition get one now."""
-    deliveries = []
+    deliveries: list[Delivery] = []
     for partition, batch in group.parts:
         chosen = partition if partition >= 0 else sticky.choose(available, batch.nbytes)
         deliveries.append(Delivery(group, group.topic, chosen, batch, group.schema_id))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import pyarrow as pa
 
@@ -14,7 +14,7 @@ from raykafka.log.batch import EncodedBatch
 from raykafka.log.small_batch import SmallRecords
 from raykafka.model import NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE
 
-Records = pa.RecordBatch | SmallRecords
+Records: TypeAlias = "pa.RecordBatch | SmallRecords"
 
 
 class Driver(Protocol):

@@ -32,7 +32,7 @@ class BatchMetadata(NamedTuple):
     partition: int
     offset: int
     timestamp: int
-    count: int
+    count: int  # type: ignore[assignment]  # a record of its own has no use for tuple.count
 
 
 class Group(Protocol):

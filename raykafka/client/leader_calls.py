@@ -1,128 +1,152 @@
-"""Requests about partitions, each sent to the partition's leader, until every one is answered."""
+"""Requests about partitions, each asked of the partition's leader, with retries."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, NamedTuple, TypeVar
 
+from raykafka.client.controller_link import CONNECT_TIMEOUT_MS
 from raykafka.client.deadline import Backoff, Deadline
-from raykafka.client.fetch_plan import Leader
-from raykafka.client.leader_connections import LeaderConnections
 from raykafka.client.metadata import ClusterMetadata
 from raykafka.clock import Clock
 from raykafka.errors import (
-    ConnectionLostError,
     LeaderNotAvailableError,
     RaykafkaError,
-    RequestTimedOutError,
+    UnknownTopicOrPartitionError,
     error_for,
 )
 from raykafka.model import Endpoint, TopicPartition
+from raykafka.network.client import Connection
 from raykafka.protocol.messages import ApiKey, Message
 
-Item = Callable[[TopicPartition, Leader], Any]
-"""Makes a partition's entry in a request."""
-Request = Callable[[list[Any]], tuple[ApiKey, Message]]
-"""Makes the request to one leader of its partitions' entries."""
+A = TypeVar("A")
+
+
+class Asked(NamedTuple, Generic[A]):
+    """One partition of a request."""
+
+    topic_id: str
+    partition: int
+    leader_epoch: int
+    argument: A
 
 
 class LeaderCalls:
-    """Thread-safe; one call at a time. Connections are kept for the next one."""
+    """Connections to leaders for calls that are made now and then. Not thread-safe."""
 
     def __init__(
-        self, metadata: ClusterMetadata, *, client_id: str, timeout_ms: int, clock: Clock
+        self,
+        metadata: ClusterMetadata,
+        *,
+        client_id: str,
+        request_timeout_ms: int,
+        retry_backoff_ms: int,
+        clock: Clock,
     ) -> None:
         self._metadata = metadata
-        self._timeout_ms = timeout_ms
+        self._client_id = client_id
+        self._request_timeout_ms = request_timeout_ms
+        self._retry_backoff_ms = retry_backoff_ms
         self._clock = clock
-        self._lock = threading.Lock()
-        self._connections = LeaderConnections(
-            lambda: metadata.secret,
-            client_id=client_id,
-            clock=clock,
-            retry_backoff_ms=20,
-            request_timeout_ms=timeout_ms,
-        )
+        self._connections: dict[Endpoint, Connection] = {}
+
+    def ask(
+        self,
+        api_key: ApiKey,
+        arguments: Mapping[TopicPartition, A],
+        make_request: Callable[[list[Asked[A]]], Message],
+        timeout_ms: int,
+    ) -> dict[TopicPartition, Any]:
+        """The leaders' answers by partition; the response's entries name ``topic_id`` and
+        ``partition`` and carry ``error_code``.
+
+        Raises an error that asking again does not help at once, a retriable one when it persists
+        for ``timeout_ms``; other partitions may have been served by then.
+        """
+        deadline = Deadline(self._clock, timeout_ms)
+        backoff = Backoff(self._retry_backoff_ms)
+        found: dict[TopicPartition, Any] = {}
+        for topic in sorted({place.topic for place in arguments}):
+            self._metadata.topic(topic, timeout_ms=deadline.remaining_ms(timeout_ms))
+        while True:
+            failed = self._attempt(api_key, arguments, make_request, found, deadline)
+            if failed is None:
+                return {place: found[place] for place in arguments}
+            pause = backoff.next_ms()
+            if not failed.retriable or deadline.remaining_ms(pause + 1) <= pause:
+                raise failed
+            self._metadata.pause(pause)
+            stale = sorted({place.topic for place in arguments if place not in found})
+            self._metadata.refresh(stale, timeout_ms=max(1, deadline.remaining_ms(timeout_ms)))
+
+    def call(self, endpoint: Endpoint, api_key: ApiKey, request: Message, timeout_ms: int) -> Any:
+        """One request to one listener; raises its error."""
+        connection = self._connections.get(endpoint)
+        if connection is None or connection.closed:
+            connection = self._connections[endpoint] = Connection(
+                endpoint,
+                self._metadata.secret,
+                client_id=self._client_id,
+                connect_timeout_ms=max(1, min(CONNECT_TIMEOUT_MS, timeout_ms)),
+            )
+        try:
+            return connection.call(api_key, request, timeout_ms=timeout_ms)[0]
+        except RaykafkaError:
+            # Whatever went wrong, a fresh connection next time costs little.
+            self._connections.pop(endpoint).close()
+            raise
 
     def close(self) -> None:
         """Close every connection."""
-        with self._lock:
-            self._connections.close()
-
-    def each(
-        self, partitions: Iterable[TopicPartition], item: Item, request: Request
-    ) -> dict[TopicPartition, Any]:
-        """One answer per partition; retriable errors are retried at the leader of that moment.
-
-        Raises any other error, and the last retriable one when time is up.
-        """
-        wanted = list(partitions)
-        deadline = Deadline(self._clock, self._timeout_ms)
-        backoff = Backoff(20)
-        found: dict[TopicPartition, Any] = {}
-        with self._lock:
-            while True:
-                failed: RaykafkaError | None = None
-                missing = [partition for partition in wanted if partition not in found]
-                for partition, answer in self._attempt(missing, item, request).items():
-                    if not isinstance(answer, RaykafkaError):
-                        found[partition] = answer
-                    elif not answer.retriable:
-                        raise answer
-                    else:
-                        failed = answer
-                if failed is None:
-                    return found
-                pause = backoff.next_ms()
-                if deadline.remaining_ms(pause + 1) <= pause:
-                    raise failed
-                self._connections.pump(pause)
-                self._metadata.refresh({p.topic for p in wanted if p not in found})
-
-    def call(self, host: str, port: int, api_key: ApiKey, request: Message) -> Any:
-        """One request to one listener. Raises ``ConnectionLostError`` when it is not there."""
-        with self._lock:
-            return self._call(Endpoint(host, port), api_key, request)
+        while self._connections:
+            self._connections.popitem()[1].close()
 
     def _attempt(
-        self, partitions: list[TopicPartition], item: Item, request: Request
-    ) -> dict[TopicPartition, Any]:
-        found: dict[TopicPartition, Any] = {}
-        asked: dict[Endpoint, dict[tuple[str, int], TopicPartition]] = {}
-        items: dict[Endpoint, list[Any]] = {}
-        for partition in partitions:
-            topic = self._metadata.topic(partition.topic, timeout_ms=self._timeout_ms)
-            known = self._metadata.partition(*partition, timeout_ms=self._timeout_ms)
-            if known.endpoint is None:
-                found[partition] = LeaderNotAvailableError(f"{partition} has no leader now")
+        self,
+        api_key: ApiKey,
+        arguments: Mapping[TopicPartition, A],
+        make_request: Callable[[list[Asked[A]]], Message],
+        found: dict[TopicPartition, Any],
+        deadline: Deadline,
+    ) -> RaykafkaError | None:
+        """Ask about everything that is not in ``found`` yet; returns an error that came up."""
+        failed: RaykafkaError | None = None
+        asked: dict[Endpoint, dict[tuple[str, int], tuple[TopicPartition, Asked[A]]]] = {}
+        for place, argument in arguments.items():
+            if place in found:
                 continue
-            leader = Leader(known.endpoint, topic.topic_id, known.leader_epoch)
-            asked.setdefault(known.endpoint, {})[topic.topic_id, partition.partition] = partition
-            items.setdefault(known.endpoint, []).append(item(partition, leader))
-        for endpoint, of_id in asked.items():
+            endpoint, entry = self._place(place, argument)
+            if endpoint is None:
+                failed = LeaderNotAvailableError(f"{place} has no leader now")
+                continue
+            asked.setdefault(endpoint, {})[entry.topic_id, entry.partition] = (place, entry)
+        for endpoint, entries in asked.items():
+            request = make_request([entry for _, entry in entries.values()])
+            limit = max(1, deadline.remaining_ms(self._request_timeout_ms))
             try:
-                response = self._call(endpoint, *request(items[endpoint]))
+                answers = self.call(endpoint, api_key, request, limit).partitions
             except RaykafkaError as error:
-                found.update(dict.fromkeys(of_id.values(), error))
+                if not error.retriable:
+                    raise
+                failed = error
                 continue
-            for answer in response.partitions:
-                partition = of_id[answer.topic_id, answer.partition]
-                found[partition] = (
-                    error_for(answer.error_code, f"{partition}: {answer.error_message}")
-                    if answer.error_code
-                    else answer
-                )
-        return found
+            for answer in answers:
+                place, _ = entries[answer.topic_id, answer.partition]
+                if answer.error_code == 0:
+                    found[place] = answer
+                    continue
+                failed = error_for(answer.error_code, f"{place}: {answer.error_message}")
+                if not failed.retriable:
+                    raise failed
+        return failed
 
-    def _call(self, endpoint: Endpoint, api_key: ApiKey, request: Message) -> Any:
-        connection = self._connections.get(endpoint)
-        if connection is None:
-            raise ConnectionLostError(f"the listener at {endpoint} cannot be reached")
-        try:
-            response, _ = connection.call(api_key, request, timeout_ms=self._timeout_ms)
-        except (ConnectionLostError, RequestTimedOutError):
-            self._connections.lose(endpoint)
-            raise
-        self._connections.healthy(endpoint)
-        return response
+    def _place(self, place: TopicPartition, argument: A) -> tuple[Endpoint | None, Asked[A]]:
+        topic = self._metadata.cached(place.topic)
+        if topic is None:
+            raise UnknownTopicOrPartitionError(f"topic {place.topic!r} does not exist any more")
+        if not 0 <= place.partition < len(topic.partitions):
+            self._metadata.partition(place.topic, place.partition)
+            return self._place(place, argument)
+        found = topic.partitions[place.partition]
+        entry = Asked(topic.topic_id, place.partition, found.leader_epoch, argument)
+        return found.endpoint, entry

@@ -242,6 +242,10 @@ class ClusterMetadata:
         """Any other request to the controller; see ``ControllerLink.call``."""
         return self._link.call(api_key, request, timeout_ms=timeout_ms)
 
+    def pause(self, milliseconds: int) -> None:
+        """Wait, but not past ``close``, which makes this raise ``ClientClosedError``."""
+        self._link.pause(milliseconds)
+
     def close(self) -> None:
         """Close the connection. Idempotent; blocked calls end with ``ClientClosedError``."""
         self._link.close()

@@ -58,7 +58,8 @@ def partitions_for_keys(keys: pa.Array, partitions: int) -> Int64Array:
     Binary and string columns count byte by byte, integers as their decimal text.
     """
     rendered = render_keys(keys)
-    found = (murmur2_array(rendered) & np.uint32(0x7FFFFFFF)).astype(np.int64) % partitions
+    positive = (murmur2_array(rendered) & np.uint32(0x7FFFFFFF)).astype(np.int64)
+    found: Int64Array = positive % partitions
     if rendered.null_count:
         found[np.asarray(pc.is_null(rendered))] = -1
     return found
@@ -116,7 +117,7 @@ def _hash_all(
         order = np.argsort(-blocks, kind="stable")
         starts, lengths, blocks = starts[order], lengths[order], blocks[order]
     m = np.uint32(_M)
-    h = np.uint32(_SEED) ^ lengths.astype(np.uint32)
+    h: UInt32Array = np.uint32(_SEED) ^ lengths.astype(np.uint32)
     running = len(blocks)
     position = starts.copy()
     for block in range(int(blocks[0]) if len(blocks) else 0):
@@ -138,7 +139,7 @@ def _hash_all(
         h[index] = murmur2(data[start : start + int(lengths[index])].tobytes())
     if order is None:
         return h
-    result = np.empty_like(h)
+    result: UInt32Array = np.empty_like(h)
     result[order] = h
     return result
 

@@ -229,7 +229,7 @@ class Sender:
         while not self._stopping:
             quiet = quiet + 1 if self.accumulator.idle else 0
             self._sleep(quiet)
-            if self._stopping or self.accumulator.idle:
+            if self.accumulator.idle:
                 continue
             try:
                 self._take_over()
