@@ -7,7 +7,7 @@ client.
 from __future__ import annotations
 
 from raykafka.actors.broker import BrokerActor
-from raykafka.actors.controller import ControllerActor
+from raykafka.actors.controller import LOCK_TIMEOUT_S, ControllerActor
 from raykafka.actors.partition import PartitionActor
 from raykafka.actors.ports import (
     BrokerSpec,
@@ -32,6 +32,13 @@ def make_broker(spec: BrokerSpec, controller: ControllerPort) -> BrokerActor:
     return BrokerActor(spec, controller, SystemClock())
 
 
-def make_controller(spec: ControllerSpec, spawner_factory: SpawnerFactory) -> ControllerActor:
-    """A controller that listens on TCP and creates its actors through the spawner."""
-    return ControllerActor(spec, spawner_factory, TcpListener, SystemClock())
+def make_controller(
+    spec: ControllerSpec, spawner_factory: SpawnerFactory, *, lock_timeout_s: float = LOCK_TIMEOUT_S
+) -> ControllerActor:
+    """A controller that listens on TCP and creates its actors through the spawner.
+
+    ``lock_timeout_s`` bounds the wait for another one to let go of the data directory.
+    """
+    return ControllerActor(
+        spec, spawner_factory, TcpListener, SystemClock(), lock_timeout_s=lock_timeout_s
+    )

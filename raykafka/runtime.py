@@ -240,6 +240,7 @@ def _connect_by_name(name: str, timeout_ms: int) -> Cluster:
 
 
 def _answering(bootstrap: Bootstrap, timeout_ms: int) -> Cluster:
+    bootstrap()  # clients would try again for a while, but what is not there need not be waited for
     with Admin(bootstrap, request_timeout_ms=timeout_ms) as admin:
         name = admin.describe_cluster().cluster_name
     return Cluster(name, bootstrap)

@@ -43,7 +43,7 @@ from raykafka.protocol.messages import ApiKey
 
 logger = logging.getLogger(__name__)
 
-_LOCK_TIMEOUT_S: Final = 10.0
+LOCK_TIMEOUT_S: Final = 10.0
 """How long a new controller waits for a killed one to let go of the directory."""
 _LOCK_PAUSE_S: Final = 0.05
 
@@ -62,12 +62,14 @@ class ControllerActor:
         clock: Clock,
         *,
         patience: Patience | None = None,
+        lock_timeout_s: float = LOCK_TIMEOUT_S,
     ) -> None:
         self.spec = spec
         self._spawner_factory = spawner_factory
         self._listener_factory = listener_factory
         self._clock = clock
         self._patience = patience or Patience()
+        self._lock_timeout_s = lock_timeout_s
         self._changing = asyncio.Lock()
         self._parts: _Parts | None = None
         self._failed = asyncio.Event()
@@ -162,7 +164,7 @@ class ControllerActor:
 
     async def _lock(self, home: ControllerHome) -> None:
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + _LOCK_TIMEOUT_S
+        deadline = loop.time() + self._lock_timeout_s
         while True:
             try:
                 return home.lock()

@@ -81,6 +81,11 @@ def this_node_id() -> str:
     return node_id
 
 
+def is_restarted() -> bool:
+    """Whether Ray has made this actor anew after its death."""
+    return bool(ray.get_runtime_context().was_current_actor_reconstructed)
+
+
 def list_names(prefix: str) -> list[str]:
     """Names of the registered actors that begin with ``prefix``; some may have died meanwhile."""
     listed = ray.util.list_named_actors(all_namespaces=True)

@@ -9,9 +9,14 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from raykafka.actors.broker import BrokerActor
-from raykafka.actors.controller import ControllerActor
+from raykafka.actors.controller import LOCK_TIMEOUT_S, ControllerActor
 from raykafka.actors.endpoint_file import remove_endpoint_file, write_endpoint_file
-from raykafka.actors.handles import Identity, RayControllerPort, this_node_id
+from raykafka.actors.handles import (
+    Identity,
+    RayControllerPort,
+    is_restarted,
+    this_node_id,
+)
 from raykafka.actors.partition import PartitionActor
 from raykafka.actors.ports import (
     ActorSpawner,
@@ -24,13 +29,13 @@ from raykafka.actors.ports import (
     PartitionActorSpec,
     PartitionAssignment,
     PartitionRemoval,
-    SpawnerFactory,
 )
 from raykafka.errors import IllegalStateError
 
 logger = logging.getLogger(__name__)
 
 _RETRY_S = 0.5
+_FIRST_LOCK_TIMEOUT_S = 1.0
 
 
 def controller_name(cluster: str) -> str:
@@ -41,7 +46,8 @@ def controller_name(cluster: str) -> str:
 class ShellMakers(NamedTuple):
     """How shells are put together; functions of a module, since they travel by reference."""
 
-    controller: Callable[[ControllerSpec, SpawnerFactory], ControllerActor]
+    controller: Callable[..., ControllerActor]
+    """(spec, spawner factory, lock_timeout_s)"""
     broker: Callable[[BrokerSpec, ControllerPort], BrokerActor]
     partition_actor: Callable[[PartitionActorSpec], PartitionActor]
 
@@ -143,7 +149,13 @@ class ControllerHost(_Host):
         self._directories = {spec.data_dir, home}
         self._access: ClusterAccess | None = None
         # Brokers are in processes of their own and find the controller by its name.
-        self._shell = makers.controller(spec, lambda _: spawner)
+        self._shell = makers.controller(
+            spec,
+            lambda _: spawner,
+            # A killed predecessor lets go in a moment; of anybody else the user is told soon.
+            lock_timeout_s=LOCK_TIMEOUT_S if is_restarted() else _FIRST_LOCK_TIMEOUT_S,
+        )
+        self._attempt: asyncio.Task[ClusterAccess] | None = None
         self._spawner = spawner
         self._watch = asyncio.ensure_future(self._run())
 
@@ -167,6 +179,12 @@ class ControllerHost(_Host):
         return self._spec
 
     async def bootstrap(self) -> ClusterAccess:
+        if self._attempt is None or self._attempt.done():
+            self._attempt = asyncio.ensure_future(self._bootstrap())
+        # All who ask meanwhile wait for the same attempt; one that gives up does not end it.
+        return await asyncio.shield(self._attempt)
+
+    async def _bootstrap(self) -> ClusterAccess:
         access = await self._shell.bootstrap()
         if access != self._access:
             self._access = access

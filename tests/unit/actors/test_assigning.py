@@ -18,7 +18,7 @@ from raykafka.errors import (
 )
 from raykafka.log.batch_header import read_header
 from raykafka.model import PartitionId, TopicId
-from tests.unit.actors.harness import (
+from tests.kits.partition_kit import (
     EPOCH,
     TOPIC,
     TOPIC_ID,

@@ -20,7 +20,7 @@ from raykafka.log.batch_header import read_header
 from raykafka.log.schema import UNTYPED_SCHEMA
 from raykafka.model import PartitionId
 from raykafka.protocol.messages import ApiKey, FetchPartition, FetchRequest
-from tests.unit.actors.harness import (
+from tests.kits.partition_kit import (
     EPOCH,
     TOPIC_ID,
     ActorHarness,
@@ -230,7 +230,7 @@ def test_a_client_of_this_host_is_told_where_much_data_is_and_sent_little_data(
             assert part.mapped is not None
             assert part.mapped_count == 5
             assert len(reply.payloads[0]) == 5 * 16
-            data = Path(part.mapped.path).read_bytes()
+            data = _content(part.mapped.path)
             position = int.from_bytes(reply.payloads[0][64:72], "little")
             assert read_header(data[position:]).base_offset == 4
             elsewhere = actor.fetch((0, 0), host_id="there").answer.partitions[0]
@@ -238,6 +238,10 @@ def test_a_client_of_this_host_is_told_where_much_data_is_and_sent_little_data(
             assert len(elsewhere.sizes) == 5
 
     run(scenario())
+
+
+def _content(path: str) -> bytes:
+    return Path(path).read_bytes()
 
 
 @pytest.mark.parametrize("isolation", [0, 1])

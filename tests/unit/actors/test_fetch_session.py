@@ -15,7 +15,7 @@ from raykafka.errors import (
 )
 from raykafka.log.batch_header import read_header
 from raykafka.protocol.messages import ApiKey, FetchCreditRequest
-from tests.unit.actors.harness import (
+from tests.kits.partition_kit import (
     ActorHarness,
     RecordedConnection,
     RecordedReply,
@@ -32,11 +32,11 @@ def credit(actor: ActorHarness, session: RecordedReply, **fields: Any) -> Record
 
 def offsets(session: RecordedReply) -> list[tuple[int, int]]:
     """(partition, base offset) of every batch pushed so far, in order."""
-    found = []
-    for number, answer in enumerate(session.answers):
-        for batch in batches_in(session, number):
-            found.append((answer.partitions[0].partition, read_header(batch).base_offset))
-    return found
+    return [
+        (answer.partitions[0].partition, read_header(batch).base_offset)
+        for number, answer in enumerate(session.answers)
+        for batch in batches_in(session, number)
+    ]
 
 
 def push(actor: ActorHarness, *parts: tuple[int, int], bytes_: int = 1 << 20, **fields: Any) -> Any:

@@ -17,7 +17,7 @@ from raykafka.errors import (
     NetworkError,
 )
 from raykafka.model import Endpoint
-from tests.unit.actors.harness import ActorHarness, RecordedListener, assignment, run, until
+from tests.kits.partition_kit import ActorHarness, RecordedListener, assignment, run, until
 
 
 def test_start_is_idempotent_and_a_slot_has_one_owner(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from raykafka.errors import (
     FencedLeaderEpochError,
     InvalidRecordError,
     InvalidRequiredAcksError,
+    KafkaStorageError,
     MessageTooLargeError,
     NotEnoughReplicasError,
     NotLeaderOrFollowerError,
@@ -28,7 +30,7 @@ from raykafka.log.batch_header import read_header
 from raykafka.log.schema import UNTYPED_SCHEMA
 from raykafka.model import PartitionId
 from raykafka.protocol.messages import ApiKey, ProduceRequest
-from tests.unit.actors.harness import (
+from tests.kits.partition_kit import (
     EPOCH,
     TOPIC_ID,
     ActorHarness,
@@ -212,7 +214,7 @@ class _NeverFlushed:
 
     def __init__(self, log: Any) -> None:
         self._log = log
-        self._free = __import__("threading").Event()
+        self._free = threading.Event()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._log, name)
@@ -258,8 +260,6 @@ class _Broken:
         return getattr(self._log, name)
 
     def flush(self) -> int:
-        from raykafka.errors import KafkaStorageError
-
         raise KafkaStorageError("the disk is gone; replace it")
 
 

@@ -21,7 +21,7 @@ from raykafka.protocol.messages import (
     ListOffsetsRequest,
     ProduceRequest,
 )
-from tests.unit.actors.harness import (
+from tests.kits.partition_kit import (
     EPOCH,
     TOPIC_ID,
     ActorHarness,
