@@ -335,9 +335,9 @@ class Consumer:
             return
         with self._exclusive():
             self._closed = True
-            self._fetcher.close()
-            self._connections.close()
             self._metadata.close()
+            self._connections.close()
+            self._fetcher.close()
 
     def __enter__(self) -> Consumer:
         return self
