@@ -138,7 +138,7 @@ def test_random_kills_under_load(cluster: Cluster, seed: int) -> None:
         load.finish()
     check_log(cluster, load)
     after = epochs(cluster)
-    assert all(new >= old for new, old in zip(after, before))
+    assert all(new >= old for new, old in zip(after, before, strict=True))
     assert sum(after) > sum(before), "a killed leader was not succeeded by a new epoch"
 
 

@@ -44,7 +44,7 @@ class Harness:
         self.listener: LoopbackListener | None = None
         self.controller = self.new_controller()
 
-    def new_controller(self) -> ControllerActor:
+    def new_controller(self, lock_timeout_s: float = 10.0) -> ControllerActor:
         def make_listener(spec: Any, handlers: Any) -> LoopbackListener:
             self.listener = LoopbackListener(spec, handlers)
             return self.listener
@@ -53,7 +53,12 @@ class Harness:
             "test/controller", "test", str(self.data_dir), "127.0.0.1", configs=self.configs
         )
         return ControllerActor(
-            spec, lambda port: self.world, make_listener, self.clock, patience=PATIENCE
+            spec,
+            lambda port: self.world,
+            make_listener,
+            self.clock,
+            patience=PATIENCE,
+            lock_timeout_s=lock_timeout_s,
         )
 
     async def start(self) -> None:
@@ -370,14 +375,10 @@ def test_kills_at_every_moment_of_a_creation_are_recovered(tmp_path: Path) -> No
     assert 0 in outcomes, "some kills came in the middle"
 
 
-def test_a_second_controller_does_not_get_the_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("raykafka.actors.controller._LOCK_TIMEOUT_S", 0.1)
-
+def test_a_second_controller_does_not_get_the_directory(tmp_path: Path) -> None:
     async def scenario(h: Harness) -> None:
         with pytest.raises(errors.LogDirLockedError, match=str(os.getpid())):
-            await h.new_controller().start()
+            await h.new_controller(lock_timeout_s=0.1).start()
 
     play(Harness(tmp_path), scenario)
 
