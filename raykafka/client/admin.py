@@ -82,7 +82,7 @@ class NewTopic:
 class Admin:
     """Administration of a cluster. Thread-safe; calls are made one at a time.
 
-    Every method waits up to ``api_timeout_ms`` (default 60 s), repeating what is retriable. Raises
+    Every method waits up to ``api_timeout_ms``, repeating what is retriable. Raises
     ``ClusterUnreachableError`` when nobody answers, ``ClientClosedError`` after ``close``.
     """
 
@@ -92,17 +92,17 @@ class Admin:
         *,
         client_id: str = "raykafka-admin",
         request_timeout_ms: int = 30_000,
-        api_timeout_ms: int = 60_000,
+        api_timeout_ms: int | None = None,
         retry_backoff_ms: int = 20,
         clock: Clock | None = None,
     ) -> None:
-        """``request_timeout_ms`` bounds one attempt, ``api_timeout_ms`` all of a call's together
-        (never less than one attempt is allowed).
+        """``request_timeout_ms`` bounds one attempt, ``api_timeout_ms`` all attempts of a call
+        together (default: twice as long).
         """
         clock = clock if clock is not None else SystemClock()
         self._clock = clock
         self._request_timeout_ms = request_timeout_ms
-        self._timeout_ms = min(api_timeout_ms, max(request_timeout_ms, 1) * 2)
+        self._timeout_ms = 2 * request_timeout_ms if api_timeout_ms is None else api_timeout_ms
         self._retry_backoff_ms = retry_backoff_ms
         self._metadata = ClusterMetadata(
             bootstrap,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -43,12 +44,14 @@ def as_table(data: Any) -> pa.Table:
             return data.read_all()
         if isinstance(data, Mapping):
             return pa.table(dict(data))
-        if type(data).__module__.partition(".")[0] == "pandas":
+        library = type(data).__module__.partition(".")[0]
+        if library == "pandas":
             return pa.Table.from_pandas(data, preserve_index=False)
+        if library == "polars" and hasattr(data, "to_arrow"):
+            # Dictionaries of string views, polars' own choice, are more than Arrow can unpack.
+            return data.to_arrow(compat_level=sys.modules["polars"].CompatLevel.oldest())
         if hasattr(data, "__arrow_c_stream__") or hasattr(data, "__arrow_c_array__"):
             return pa.table(data)
-        if hasattr(data, "to_arrow"):
-            return data.to_arrow()
         if isinstance(data, (list, tuple)) and all(isinstance(row, Mapping) for row in data):
             return pa.Table.from_pylist([dict(row) for row in data])
     except (pa.ArrowException, TypeError, ValueError) as error:
