@@ -74,14 +74,16 @@ def fill(log: PartitionLog, count: int) -> None:
 def assert_honest(log: PartitionLog, end: int, start: int = 0) -> set[int]:
     """Every offset up to ``end`` shows its record or is damaged; returns the damaged ones."""
     damaged: set[int] = set()
+    seen: dict[int, bytes] = {}
     for offset in range(max(start, log.log_start_offset), end):
         try:
-            messages = log.read(offset, max_bytes=1, up_to=ALL)
+            if offset not in seen:
+                messages = log.read(offset, max_bytes=1, up_to=ALL)
+                assert messages, f"the log ends at {offset}, but {end} records were acknowledged"
+                seen = values_of(messages[0])
+            assert seen[offset] == value(offset)
         except LogDamagedError:
             damaged.add(offset)
-            continue
-        assert messages, f"the log ends at {offset}, but {end} records were acknowledged"
-        assert values_of(messages[0])[offset] == value(offset)
     reported = {each for low, high in log.damaged for each in range(low, min(high, end))}
     assert damaged == {each for each in reported if each >= start}
     return damaged
@@ -222,11 +224,12 @@ class TestTornTail:
     ) -> None:
         content = files[SEALED[1]]
         batches_end = content.index(b"\xff\xff\xff\xff\0\0\0\0")
+        few = {path: files[path] for path in SEALED[:3]}
         for cut in range(batches_end, len(content)):
-            store = restored({**files, SEALED[1]: content[:cut]})
+            store = restored({**few, SEALED[1]: content[:cut]})
             log = open_log(store)
             assert log.recovered.resealed == [SEALED[1]]
-            assert assert_honest(log, END) == set()
+            assert assert_honest(log, 18) == set()
             assert bytes(store.read(SEALED[1], 0, store.size(SEALED[1]))) == content
 
     def test_an_interrupted_publication_is_swept_up(self, files: Files) -> None:
@@ -289,11 +292,12 @@ class TestFlippedBits:
         generator = random.Random(8)
         starts = batch_starts(content)
         batches_end = content.index(b"\xff\xff\xff\xff\0\0\0\0")
+        few = {each: files[each] for each in SEALED[:3]}
         for position in range(len(content)):
             damaged = flipped(content, position, generator.randrange(8))
-            log = open_log(restored({**files, path: damaged}))
-            assert log.log_end_offset == END
-            lost = assert_honest(log, END)
+            log = open_log(restored({**few, path: damaged}))
+            assert log.log_end_offset == 18
+            lost = assert_honest(log, 18)
             if starts[0] <= position < batches_end:
                 batch = 6 + 2 * sum(start <= position for start in starts[1:])
                 assert lost == {batch, batch + 1}, f"byte {position}"
