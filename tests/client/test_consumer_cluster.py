@@ -11,9 +11,15 @@ import pyarrow as pa
 import pytest
 
 from raykafka.client import frame_cutting
+from raykafka.client.admin import Admin
 from raykafka.client.consumer import Consumer
 from raykafka.client.producer import Producer
-from raykafka.errors import MappedReadError, UnknownTopicOrPartitionError
+from raykafka.errors import (
+    LogDamagedError,
+    MappedReadError,
+    OffsetOutOfRangeError,
+    UnknownTopicOrPartitionError,
+)
 from raykafka.model import TopicPartition
 from raykafka.testing.local_cluster import LocalCluster
 from tests.kits.topics import add_columns, create_topic, delete_topic
@@ -247,3 +253,61 @@ def test_a_topic_deleted_and_made_anew(cluster: LocalCluster) -> None:
         create_topic(cluster.bootstrap, name=topic)
         send(cluster, topic, numbers(5))
         assert read_table(consumer, 5).column("__offset").to_pylist() == list(range(5))
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+def test_damage_on_disk_stops_the_reader_there(
+    mortal: LocalCluster, mapped: bool, tmp_path: Path
+) -> None:
+    topic = create_topic(mortal.bootstrap, configs={"segment.bytes": "300000"})
+    at = TopicPartition(topic, 0)
+    send(mortal, topic, *[numbers(5000, start) for start in range(0, 30_000, 5000)])
+    mortal.stop()
+    segment = sorted(tmp_path.rglob(f"{topic}-0/*.arrow"))[1]
+    data = bytearray(segment.read_bytes())
+    data[data.index(b"%08d" % 12_000)] ^= 1
+    segment.write_bytes(data)
+    mortal.start()
+    with reader(mortal, topic, mapped_reads=mapped) as consumer:
+        seen: list[int] = []
+        with pytest.raises(LogDamagedError, match=f"{topic}-0 at offset 10000"):
+            _collect_offsets(consumer, seen)
+        assert seen == list(range(10_000))
+        assert consumer.position(at) == 10_000
+        consumer.seek(at, 15_000)
+        table = read_table(consumer, 15_000)
+        assert table.column("__offset").to_pylist() == list(range(15_000, 30_000))
+
+
+def _collect_offsets(consumer: Consumer, seen: list[int]) -> None:
+    while True:
+        for batch in consumer.poll_batches(timeout_ms=10_000):
+            seen.extend(range(batch.base_offset, batch.next_offset))
+
+
+@pytest.mark.parametrize("policy", ["earliest", "none"])
+def test_records_deleted_under_the_reader(cluster: LocalCluster, policy: str) -> None:
+    topic = create_topic(cluster.bootstrap)
+    at = TopicPartition(topic, 0)
+    send(cluster, topic, numbers(10), numbers(10, 10))
+    with Admin(cluster.bootstrap) as admin:
+        admin.delete_records({at: 10})
+    with reader(cluster, topic, auto_offset_reset=policy) as consumer:
+        consumer.seek(at, 3)
+        if policy == "none":
+            with pytest.raises(OffsetOutOfRangeError, match="at offset 3"):
+                consumer.poll(timeout_ms=10_000)
+            consumer.seek_to_beginning(at)
+        table = read_table(consumer, 10)
+        assert table.column("__offset").to_pylist() == list(range(10, 20))
+
+
+@pytest.mark.parametrize("push", [True, False])
+def test_a_record_larger_than_every_limit_still_comes(cluster: LocalCluster, push: bool) -> None:
+    topic = create_topic(cluster.bootstrap)
+    big = b"x" * 2_000_000
+    send(cluster, topic, pa.table({"value": [big]}), pa.table({"value": [big, b"y"]}))
+    limits = {"fetch_max_bytes": 1000, "max_partition_fetch_bytes": 1000, "mapped_reads": False}
+    with reader(cluster, topic, fetch_min_bytes=1 if push else 2, **limits) as consumer:
+        table = read_table(consumer, 3)
+        assert [len(value) for value in table.column("value").to_pylist()] == [len(big)] * 2 + [1]
