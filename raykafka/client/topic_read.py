@@ -170,9 +170,11 @@ class TopicRead:
                     deadline = Deadline(clock, self._timeout_ms)
                     size = len(chunk)  # type: ignore[arg-type]
                     end = reading[partition]
+                    # A poll may bring more batches of a partition than its range has.
                     wanted = min(left, size if end is None else min(size, end - base))
-                    left -= wanted
-                    yield partition, base, _first(chunk, wanted, size)
+                    if wanted > 0:
+                        left -= wanted
+                        yield partition, base, _first(chunk, wanted, size)
                 if self._ends is not None:
                     self._drop_finished(consumer, reading)
                     if reading and left > 0 and deadline.expired:

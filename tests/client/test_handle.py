@@ -184,6 +184,17 @@ def test_ranges_by_offset(cluster: LocalCluster) -> None:
         ids(start=9)
 
 
+def test_batches_behind_the_end_of_a_range_are_left_out(cluster: LocalCluster) -> None:
+    topic = make(cluster, partitions=2, schema=FLIGHT)
+    for number in range(5):
+        topic.append(flights(number), partition=0)
+        topic.append(flights(number), partition=1)
+    read = topic.read(start=1, end=2)
+    assert [batch.num_rows for batch in read] == [1, 1]
+    assert read.to_table()["id"].to_pylist() == [1, 1]
+    assert [record.value["id"] for record in read.records()] == [1, 1]
+
+
 def test_ranges_by_moment(cluster: LocalCluster) -> None:
     topic = make(cluster, schema=FLIGHT)
     noon = datetime(2013, 1, 1, 12, tzinfo=timezone.utc)
