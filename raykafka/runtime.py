@@ -26,6 +26,7 @@ from raykafka.client.consumer import Consumer
 from raykafka.client.file_bootstrap import FileBootstrap
 from raykafka.client.handle import TopicHandle
 from raykafka.client.producer import Producer
+from raykafka.client.shared_clients import shared_clients
 from raykafka.clock import Clock, SystemClock
 from raykafka.config import BrokerConfig
 from raykafka.errors import (
@@ -141,6 +142,8 @@ class Cluster:
         does not stop in ``timeout_s``.
         """
         _joined_ray(self.name).stop_controller(self.name, timeout_s)
+        # Handles in this process share clients, which would go on looking for the cluster.
+        shared_clients.forget(self.bootstrap)
 
     def restart(
         self, *, configs: Mapping[str, str] | None = None, timeout_s: float = START_TIMEOUT_S
