@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from raykafka.client.admin import NewTopic
-
 import raykafka
+from raykafka.client.admin import NewTopic
 from raykafka.runtime import Cluster
 
 _names = itertools.count()

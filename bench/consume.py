@@ -12,7 +12,7 @@ import pyarrow as pa
 from bench.cluster import bench_cluster, new_topic
 from bench.floor import SCHEMA, FloorClient, floor_server
 from bench.measure import Row, interleaved, median_of, percentile
-from raykafka.client.bootstrap import Bootstrap
+from raykafka.client.cluster.bootstrap import Bootstrap
 from raykafka.client.consumer import Consumer
 from raykafka.model import TopicPartition
 from raykafka.runtime import Cluster

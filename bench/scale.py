@@ -7,11 +7,10 @@ import resource
 import statistics
 import time
 
-from raykafka.client.admin import NewTopic
-
 from bench.cluster import actor_pids, bench_cluster, new_topic, resident_bytes
 from bench.consume import RECORD
 from bench.measure import Row, microseconds, percentile
+from raykafka.client.admin import NewTopic
 from raykafka.model import Endpoint
 from raykafka.network.client import Connection
 from raykafka.protocol.messages import ApiKey, FetchPartition, FetchRequest

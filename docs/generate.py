@@ -21,7 +21,7 @@ _CONFIGURATION_INTRODUCTION = """\
 Every key that raykafka knows; any other key is refused by name. The names, meanings and defaults
 are Kafka's, except where the text says otherwise.
 
-<!-- Written by docs/generate.py from raykafka/config_*.py: change those, then run `make docs`. -->
+<!-- Written by docs/generate.py from raykafka/config/: change those, then run `make docs`. -->
 
 - **Topic** keys are set when a topic is created and altered with `raykafka topic alter` or
   `Admin.incremental_alter_configs`.

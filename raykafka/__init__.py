@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from raykafka.client.aio import AsyncConsumer as AsyncConsumer
     from raykafka.client.aio import AsyncProducer as AsyncProducer
     from raykafka.client.consumer import Consumer as Consumer
+    from raykafka.client.consuming.records import ConsumerRecord as ConsumerRecord
     from raykafka.client.handle import TopicHandle as TopicHandle
     from raykafka.client.producer import Producer as Producer
-    from raykafka.client.records import ConsumerRecord as ConsumerRecord
     from raykafka.errors import KafkaError as KafkaError
     from raykafka.errors import RaykafkaError as RaykafkaError
     from raykafka.model import Acks as Acks
@@ -40,7 +40,7 @@ _MODULE_OF = {
     "AsyncProducer": "raykafka.client.aio",
     "Cluster": "raykafka.runtime",
     "Consumer": "raykafka.client.consumer",
-    "ConsumerRecord": "raykafka.client.records",
+    "ConsumerRecord": "raykafka.client.consuming.records",
     "IsolationLevel": "raykafka.model",
     "KafkaError": "raykafka.errors",
     "NewTopic": "raykafka.client.admin",

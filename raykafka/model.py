@@ -43,7 +43,7 @@ class TopicPartition(NamedTuple):
 
 
 class PartitionId(NamedTuple):
-    """The identity of a partition inside the cluster: survives deletion and re-creation of a name."""
+    """A partition's identity in the cluster: outlives deletion and re-creation of a name."""
 
     topic_id: TopicId
     partition: int

@@ -21,12 +21,12 @@ import pyarrow as pa
 from raykafka.actors.endpoint_file import ENDPOINT_FILE, endpoint_file, read_endpoint_file
 from raykafka.actors.ports import ClusterAccess
 from raykafka.client.admin import Admin, NewTopic
-from raykafka.client.bootstrap import Bootstrap, BootstrapInfo, StaticBootstrap
+from raykafka.client.cluster.bootstrap import Bootstrap, BootstrapInfo, StaticBootstrap
+from raykafka.client.cluster.file_bootstrap import FileBootstrap
 from raykafka.client.consumer import Consumer
-from raykafka.client.file_bootstrap import FileBootstrap
 from raykafka.client.handle import TopicHandle
+from raykafka.client.handles.shared_clients import shared_clients
 from raykafka.client.producer import Producer
-from raykafka.client.shared_clients import shared_clients
 from raykafka.clock import Clock, SystemClock
 from raykafka.config import BrokerConfig
 from raykafka.errors import (

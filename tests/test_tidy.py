@@ -93,7 +93,8 @@ def test_own_modules_are_imported_at_the_top(source: Path) -> None:
 
 
 def test_sub_packages_have_empty_init_files(source: Path) -> None:
-    if source.name == "__init__.py" and source.parent != ROOT / "raykafka":
+    facades = {ROOT / "raykafka", ROOT / "raykafka" / "config"}  # what they gather is all pure
+    if source.name == "__init__.py" and source.parent not in facades:
         body = ast.parse(source.read_text()).body
         assert len(body) == 1, "importing a module runs this file, so it may only hold a docstring"
         assert isinstance(body[0], ast.Expr)

@@ -9,8 +9,9 @@ import asyncio
 import logging
 import os
 
-from raykafka.actors.disk import disk_reserve, disk_usage
 from raykafka.actors.ports import ActorStarted, BrokerSpec, ControllerPort
+from raykafka.actors.replicas.disk import disk_reserve, disk_usage
+from raykafka.actors.timeouts import within
 from raykafka.clock import Clock
 from raykafka.config import BrokerConfig
 from raykafka.errors import RaykafkaError
@@ -82,11 +83,12 @@ class BrokerActor:
         spec = self.spec
         try:
             usable = max(0, disk_usage(self._directory.path).free_bytes - reserve)
-            return await asyncio.wait_for(
+            return await within(
                 self._controller.heartbeat(spec.broker_id, spec.incarnation, usable),
                 config.broker_session_timeout_ms / 1000,
+                "the heartbeat",
             )
-        except (RaykafkaError, asyncio.TimeoutError) as error:
+        except RaykafkaError as error:
             # The controller may be on its way back; it decides what a late heartbeat means.
             logger.info("%s: no heartbeat: %s", spec.name, error)
             return True

@@ -13,11 +13,12 @@ import logging
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from raykafka.actors.admin_handlers import AdminHandlers
-from raykafka.actors.cluster_view import ClusterView
-from raykafka.actors.controller_home import ControllerHome
-from raykafka.actors.keeper import ClusterContext, Patience
-from raykafka.actors.metadata_view import MetadataView
+from raykafka.actors.controlling.admin_handlers import AdminHandlers
+from raykafka.actors.controlling.cluster_view import ClusterView
+from raykafka.actors.controlling.controller_home import ControllerHome
+from raykafka.actors.controlling.keeper import ClusterContext, Patience
+from raykafka.actors.controlling.metadata_view import MetadataView
+from raykafka.actors.controlling.reconcile import Reconciler
 from raykafka.actors.ports import (
     ClusterAccess,
     ControllerSpec,
@@ -28,7 +29,6 @@ from raykafka.actors.ports import (
     ListenerSpec,
     SpawnerFactory,
 )
-from raykafka.actors.reconcile import Reconciler
 from raykafka.actors.requests import RequestTasks, immediate
 from raykafka.actors.shell import StateMachineShell
 from raykafka.clock import Clock

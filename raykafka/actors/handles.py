@@ -22,7 +22,13 @@ from raykafka.actors.ports import (
     PartitionAssignment,
     PartitionRemoval,
 )
-from raykafka.errors import NetworkError, RaykafkaError, UnknownServerError
+from raykafka.actors.timeouts import within
+from raykafka.errors import (
+    NetworkError,
+    RaykafkaError,
+    RequestTimedOutError,
+    UnknownServerError,
+)
 
 NAMESPACE = "raykafka"
 """Ray namespace of every actor of every cluster."""
@@ -125,12 +131,11 @@ class _ActorPort:
         A process that does not answer may hold the directory that its successor needs.
         """
         try:
-            found: Identity = await asyncio.wait_for(
-                call(self._handle, "identity"), _IDENTITY_TIMEOUT_S
-            )
+            asking = call(self._handle, "identity")
+            found: Identity = await within(asking, _IDENTITY_TIMEOUT_S, "identity")
         except NetworkError:
             return None
-        except asyncio.TimeoutError:
+        except RequestTimedOutError:
             self.kill()
             return None
         return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -93,6 +94,9 @@ class PartitionActorHost(_Host):
             raise IllegalStateError(f"this process is {self._name} already")
         self._name, self._incarnation = spec.name, spec.incarnation
         self._shell = self._makers.partition_actor(spec)
+        # What is loaded stays: a full collection would look at all of it and hold up every client.
+        gc.collect()
+        gc.freeze()
 
     async def start(self) -> ActorStarted:
         return await self._living().start()

@@ -12,11 +12,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from raykafka.actors.assigning import Assigner
-from raykafka.actors.disk import disk_reserve
-from raykafka.actors.fetch import FetchHandler
-from raykafka.actors.flushing import Flusher
-from raykafka.actors.listening import listen
 from raykafka.actors.ports import (
     ActorStarted,
     AssignmentResult,
@@ -27,13 +22,18 @@ from raykafka.actors.ports import (
     PartitionAssignment,
     PartitionRemoval,
 )
-from raykafka.actors.produce import ProduceHandler
-from raykafka.actors.queries import QueryHandler
-from raykafka.actors.reading import PartitionReader
-from raykafka.actors.replica import Replica
-from raykafka.actors.replica_set import ReplicaSet
-from raykafka.actors.upkeep import Upkeep
-from raykafka.actors.waiting import WakeQueue
+from raykafka.actors.replicas.assigning import Assigner
+from raykafka.actors.replicas.disk import disk_reserve
+from raykafka.actors.replicas.fetch import FetchHandler
+from raykafka.actors.replicas.flushing import Flusher
+from raykafka.actors.replicas.listening import listen
+from raykafka.actors.replicas.produce import ProduceHandler
+from raykafka.actors.replicas.queries import QueryHandler
+from raykafka.actors.replicas.reading import PartitionReader
+from raykafka.actors.replicas.replica import Replica
+from raykafka.actors.replicas.replica_set import ReplicaSet
+from raykafka.actors.replicas.upkeep import Upkeep
+from raykafka.actors.replicas.waiting import WakeQueue
 from raykafka.clock import Clock
 from raykafka.config import BrokerConfig
 from raykafka.errors import IllegalStateError, NotLeaderOrFollowerError, RaykafkaError

@@ -24,8 +24,8 @@ from raykafka.config import PRODUCER
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from raykafka.client.futures import TableFuture
     from raykafka.client.producer import Producer
+    from raykafka.client.producing.futures import TableFuture
     from raykafka.runtime import Cluster
 
 _UNACKNOWLEDGED = 8

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from raykafka.client.admin import Admin
-    from raykafka.client.metadata import TopicMetadata
+    from raykafka.client.cluster.metadata import TopicMetadata
     from raykafka.protocol.messages import LogDirPartition
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from raykafka.client.bootstrap import Bootstrap
-from raykafka.client.deadline import Backoff, Deadline
-from raykafka.client.leader_calls import Asked, LeaderCalls
-from raykafka.client.metadata import ClusterMetadata, TopicMetadata
+from raykafka.client.cluster.bootstrap import Bootstrap
+from raykafka.client.cluster.deadline import Backoff, Deadline
+from raykafka.client.cluster.leader_calls import Asked, LeaderCalls
+from raykafka.client.cluster.metadata import ClusterMetadata, TopicMetadata
 from raykafka.clock import Clock, SystemClock
 from raykafka.errors import (
     ClientClosedError,

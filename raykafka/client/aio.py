@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from raykafka.client.aio_admin import AsyncAdmin as AsyncAdmin
-from raykafka.client.aio_consumer import AsyncConsumer as AsyncConsumer
-from raykafka.client.aio_producer import AsyncProducer as AsyncProducer
+from raykafka.client.asynchronous.admin import AsyncAdmin as AsyncAdmin
+from raykafka.client.asynchronous.consumer import AsyncConsumer as AsyncConsumer
+from raykafka.client.asynchronous.producer import AsyncProducer as AsyncProducer

@@ -9,13 +9,18 @@ from typing import Any
 
 import pyarrow as pa
 
-from raykafka.client.bootstrap import Bootstrap
-from raykafka.client.consumer_parts import assemble
-from raykafka.client.polled_tables import PartitionBatch, as_batch, as_table, checked_metadata
-from raykafka.client.record_reader import UNBOUNDED
-from raykafka.client.records import ConsumerRecord, ConsumerRecords
-from raykafka.client.rows import Rows
-from raykafka.client.subscription import checked
+from raykafka.client.cluster.bootstrap import Bootstrap
+from raykafka.client.consuming.consumer_parts import assemble
+from raykafka.client.consuming.polled_tables import (
+    PartitionBatch,
+    as_batch,
+    as_table,
+    checked_metadata,
+)
+from raykafka.client.consuming.record_reader import UNBOUNDED
+from raykafka.client.consuming.records import ConsumerRecord, ConsumerRecords
+from raykafka.client.consuming.rows import Rows
+from raykafka.client.consuming.subscription import checked
 from raykafka.clock import Clock, SystemClock
 from raykafka.config import ConsumerConfig
 from raykafka.errors import (

@@ -9,13 +9,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from raykafka.client.bootstrap import Bootstrap
-from raykafka.client.bounds import Bounds, parse_bounds
+from raykafka.client.cluster.bootstrap import Bootstrap
+from raykafka.client.cluster.metadata import TopicMetadata
 from raykafka.client.consumer import Consumer
-from raykafka.client.futures import BatchMetadata
-from raykafka.client.metadata import TopicMetadata
-from raykafka.client.shared_clients import shared_clients
-from raykafka.client.topic_read import TopicRead
+from raykafka.client.handles.bounds import Bounds, parse_bounds
+from raykafka.client.handles.shared_clients import shared_clients
+from raykafka.client.handles.topic_read import TopicRead
+from raykafka.client.producing.futures import BatchMetadata
 from raykafka.errors import (
     InconsistentClusterIdError,
     InvalidConfigError,

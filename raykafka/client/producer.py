@@ -8,23 +8,23 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, cast
 
-from raykafka.client.accumulator import TopicBuffer
-from raykafka.client.bootstrap import Bootstrap
-from raykafka.client.deadline import Deadline
-from raykafka.client.futures import RecordFuture, TableFuture
-from raykafka.client.groups import RECORD_OVERHEAD_BYTES, TableGroup
-from raykafka.client.metadata import ClusterMetadata, TopicMetadata
-from raykafka.client.sender import Sender
-from raykafka.client.serializers import (
+from raykafka.client.cluster.bootstrap import Bootstrap
+from raykafka.client.cluster.deadline import Deadline
+from raykafka.client.cluster.metadata import ClusterMetadata, TopicMetadata
+from raykafka.client.producing.accumulator import TopicBuffer
+from raykafka.client.producing.futures import RecordFuture, TableFuture
+from raykafka.client.producing.groups import RECORD_OVERHEAD_BYTES, TableGroup
+from raykafka.client.producing.sender import Sender
+from raykafka.client.producing.serializers import (
     RowShape,
     as_serialize,
     check_headers,
     row_bytes,
     to_bytes,
 )
-from raykafka.client.tables import Partitioner, TablePlan
+from raykafka.client.producing.tables import Partitioner, TablePlan
 from raykafka.clock import Clock, SystemClock
-from raykafka.config_producer import ProducerConfig
+from raykafka.config.producer import ProducerConfig
 from raykafka.errors import (
     ClientClosedError,
     IllegalStateError,

@@ -16,7 +16,7 @@ from raykafka.actors.controller import ControllerActor
 from raykafka.actors.endpoint_file import endpoint_file, write_endpoint_file
 from raykafka.actors.ports import ControllerSpec
 from raykafka.assembly import make_controller
-from raykafka.client.file_bootstrap import FileBootstrap
+from raykafka.client.cluster.file_bootstrap import FileBootstrap
 from raykafka.errors import IllegalStateError
 from raykafka.testing.local_actors import (
     LocalActors,

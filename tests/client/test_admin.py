@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from raykafka.client.admin import Admin, NewTopic
-from raykafka.client.bootstrap import BootstrapInfo, StaticBootstrap
+from raykafka.client.cluster.bootstrap import BootstrapInfo, StaticBootstrap
 from raykafka.client.producer import Producer
 from raykafka.errors import (
     ClientClosedError,

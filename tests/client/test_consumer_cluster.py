@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from raykafka.client import frame_cutting
 from raykafka.client.admin import Admin
 from raykafka.client.consumer import Consumer
+from raykafka.client.consuming import frame_cutting
 from raykafka.client.producer import Producer
 from raykafka.errors import (
     LogDamagedError,

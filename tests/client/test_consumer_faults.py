@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from raykafka.client.bootstrap import BootstrapInfo, StaticBootstrap
+from raykafka.client.cluster.bootstrap import BootstrapInfo, StaticBootstrap
 from raykafka.client.consumer import Consumer
 from raykafka.config import ConsumerConfig
 from raykafka.errors import (

@@ -15,9 +15,9 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from raykafka.client.bootstrap import Bootstrap
+from raykafka.client.cluster.bootstrap import Bootstrap
 from raykafka.client.handle import TopicHandle
-from raykafka.client.shared_clients import shared_clients
+from raykafka.client.handles.shared_clients import shared_clients
 from raykafka.errors import (
     IllegalStateError,
     InvalidConfigError,

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from raykafka.client.bootstrap import BootstrapInfo, StaticBootstrap
+from raykafka.client.cluster.bootstrap import BootstrapInfo, StaticBootstrap
 from raykafka.client.producer import Producer
 from raykafka.errors import (
     BufferExhaustedError,

@@ -12,9 +12,9 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from raykafka.client.futures import BatchMetadata
 from raykafka.client.partitioner import partition_for_key
 from raykafka.client.producer import Producer
+from raykafka.client.producing.futures import BatchMetadata
 from raykafka.errors import (
     InvalidRecordError,
     InvalidTimestampError,

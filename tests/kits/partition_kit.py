@@ -11,7 +11,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from raykafka.actors.fetch import FetchHandler
 from raykafka.actors.partition import PartitionActor
 from raykafka.actors.ports import (
     AssignmentResult,
@@ -22,7 +21,8 @@ from raykafka.actors.ports import (
     PartitionAssignment,
     PartitionRemoval,
 )
-from raykafka.actors.upkeep import Upkeep
+from raykafka.actors.replicas.fetch import FetchHandler
+from raykafka.actors.replicas.upkeep import Upkeep
 from raykafka.clock import Clock, SystemClock
 from raykafka.errors import RaykafkaError, error_for
 from raykafka.log.batch import encode_batch

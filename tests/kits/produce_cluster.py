@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from raykafka.actors.ports import Reply
-from raykafka.client.bootstrap import BootstrapInfo, StaticBootstrap
+from raykafka.client.cluster.bootstrap import BootstrapInfo, StaticBootstrap
 from raykafka.errors import (
     InvalidProducerEpochError,
     MessageTooLargeError,

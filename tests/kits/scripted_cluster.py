@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from raykafka.actors.ports import ListenerSpec, Reply
-from raykafka.client.bootstrap import BootstrapInfo, StaticBootstrap
+from raykafka.client.cluster.bootstrap import BootstrapInfo, StaticBootstrap
 from raykafka.errors import RaykafkaError, UnknownTopicOrPartitionError
 from raykafka.log.batch import encode_batch, project_batch, read_header, stamp
 from raykafka.log.schema import HEADERS_TYPE, UNTYPED_VALUE_SCHEMA, serialize_schema, storage_schema

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
-from raykafka.client.bootstrap import Bootstrap
-from raykafka.client.metadata import ClusterMetadata
+from raykafka.client.cluster.bootstrap import Bootstrap
+from raykafka.client.cluster.metadata import ClusterMetadata
 from raykafka.errors import raise_for
 from raykafka.log.schema import serialize_schema
 from raykafka.protocol.messages import (

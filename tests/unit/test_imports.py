@@ -13,10 +13,7 @@ import raykafka
 
 PACKAGE = Path(raykafka.__file__).parent
 
-FOUNDATION = [
-    "model", "errors", "clock", "config", "config_broker", "config_client", "config_consumer",
-    "config_definition", "config_producer", "config_topic",
-]  # fmt: skip
+FOUNDATION = ["model", "errors", "clock", "config"]
 HEAVY = {"ray", "pyarrow", "fsspec", "numpy", "uvloop"}
 RULES = {
     "raykafka": HEAVY,

@@ -15,7 +15,7 @@ from shell_kit import LoopbackListener, until
 
 from raykafka import errors
 from raykafka.actors.controller import ControllerActor
-from raykafka.actors.keeper import Patience
+from raykafka.actors.controlling.keeper import Patience
 from raykafka.actors.ports import ControllerSpec, NodeInfo
 from raykafka.clock import Clock, SystemClock
 from raykafka.log.schema import deserialize_schema, serialize_schema
@@ -451,8 +451,8 @@ def test_a_deletion_outlives_actor_and_controller(tmp_path: Path) -> None:
 def test_a_replica_that_cannot_be_opened_is_told_and_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("raykafka.actors.slot_plan._RETRY_MS", 20)
-    monkeypatch.setattr("raykafka.actors.admin_handlers.APPLY_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("raykafka.actors.controlling.slot_plan._RETRY_MS", 20)
+    monkeypatch.setattr("raykafka.actors.controlling.admin_handlers.APPLY_TIMEOUT_S", 0.2)
 
     async def scenario(h: Harness) -> None:
         h.world.broken_topics.add("t")

@@ -6,8 +6,8 @@ from typing import Any
 
 from controller_kit import Cluster, topic
 
+from raykafka.actors.controlling.slot_plan import MAX_ASSIGNMENTS, Plan, SlotPlanner
 from raykafka.actors.ports import AssignmentResult
-from raykafka.actors.slot_plan import MAX_ASSIGNMENTS, Plan, SlotPlanner
 from raykafka.controller.commands import (
     AlterConfigs,
     CreateTopics,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from raykafka.client.bounds import Moment, OffsetRange, parse_bound, parse_bounds, resolve
+from raykafka.client.handles.bounds import Moment, OffsetRange, parse_bound, parse_bounds, resolve
 from raykafka.errors import (
     InvalidRequestError,
     OffsetOutOfRangeError,

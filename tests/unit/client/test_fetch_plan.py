@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raykafka.client.fetch_plan import Leader, PlannedFetch, plan_fetches
+from raykafka.client.consuming.fetch_plan import Leader, PlannedFetch, plan_fetches
 from raykafka.model import Endpoint, TopicPartition
 
 HERE, THERE = Endpoint("h", 1), Endpoint("h", 2)

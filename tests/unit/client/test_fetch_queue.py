@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raykafka.client.fetch_queue import FetchedBatch, FetchedFrame, FetchQueue
-from raykafka.client.rows import RowFormat
+from raykafka.client.consuming.fetch_queue import FetchedBatch, FetchedFrame, FetchQueue
+from raykafka.client.consuming.rows import RowFormat
 from raykafka.errors import CorruptMessageError, RaykafkaError
 from raykafka.log.batch_header import BatchHeader
 from raykafka.model import TopicPartition

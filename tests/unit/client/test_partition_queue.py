@@ -8,8 +8,8 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raykafka.client.delivery import Delivery, Group
-from raykafka.client.partition_queue import Identity, PartitionQueue
+from raykafka.client.producing.delivery import Delivery, Group
+from raykafka.client.producing.partition_queue import Identity, PartitionQueue
 from raykafka.errors import (
     ConnectionLostError,
     DeliveryTimeoutError,

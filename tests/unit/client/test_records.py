@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from raykafka.client.records import ConsumerRecord, ConsumerRecords
-from raykafka.client.rows import RowFormat, Rows
+from raykafka.client.consuming.records import ConsumerRecord, ConsumerRecords
+from raykafka.client.consuming.rows import RowFormat, Rows
 from raykafka.errors import SerializationError
 from raykafka.model import TimestampType, TopicPartition
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raykafka.client.retries import Retries
+from raykafka.client.cluster.retries import Retries
 from raykafka.model import TopicPartition
 from raykafka.testing.manual_clock import ManualClock
 

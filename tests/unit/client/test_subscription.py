@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from raykafka.client.subscription import Subscription, checked
+from raykafka.client.consuming.subscription import Subscription, checked
 from raykafka.errors import IllegalStateError, InvalidPartitionsError
 from raykafka.model import EARLIEST_TIMESTAMP, TopicPartition
 

@@ -1,0 +1,1 @@
+"""Inside the controller: requests, views of the metadata, keepers of brokers and slots."""

@@ -1,0 +1,104 @@
+"""Keeps the broker of one node running, and judges its lease."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+
+from raykafka.actors.controlling.keeper import ClusterContext, Keeper
+from raykafka.actors.ports import BrokerPort, BrokerSpec, NodeInfo
+from raykafka.actors.timeouts import cancel_all, within
+from raykafka.controller.commands import FenceBroker, RegisterBroker, UnfenceBroker
+from raykafka.controller.image import BrokerState
+
+
+class BrokerKeeper(Keeper[BrokerPort]):
+    """The broker's death does not touch its partition actors, which serve on meanwhile."""
+
+    def __init__(
+        self, context: ClusterContext, broker_id: int, on_ready: Callable[[BrokerState], None]
+    ) -> None:
+        """``on_ready`` is told when the broker owns its log directory."""
+        super().__init__(context, f"{context.cluster_name}/broker-{broker_id}")
+        self.broker_id = broker_id
+        self.usable_bytes = -1
+        """Disk space that the broker reported last; -1 before."""
+        self._on_ready = on_ready
+        self._incarnation = 0
+        self._given_up = -1
+        self._renewed_ms = 0
+
+    def renew(self, incarnation: int, usable_bytes: int) -> bool:
+        """A heartbeat came; False when it is not from the broker that should run."""
+        broker = self._context.image.brokers[self.broker_id]
+        if incarnation != broker.incarnation or incarnation == self._given_up:
+            return False
+        self.usable_bytes = usable_bytes
+        self._renewed_ms = self._context.clock.monotonic_ms()
+        return True
+
+    async def _adopt(self) -> BrokerPort | None:
+        broker = self._context.image.brokers[self.broker_id]
+        name = self._context.broker_name(self.broker_id, broker.incarnation)
+        found = await self._found(self._context.spawner.find_broker(name))
+        if found is None:
+            return None
+        port, started = found
+        await self._enlist(broker, started.pid)
+        return port
+
+    async def _create(self, node: NodeInfo) -> BrokerPort:
+        context = self._context
+        command = RegisterBroker(
+            self.broker_id, node.node_id, node.host, node.rack, pool_size(context, node)
+        )
+        broker: BrokerState = await self._submit(command)
+        spec = BrokerSpec(
+            name=context.broker_name(self.broker_id, broker.incarnation),
+            cluster_id=context.image.cluster_id,
+            cluster_name=context.cluster_name,
+            broker_id=self.broker_id,
+            incarnation=broker.incarnation,
+            node=node,
+            log_dir=context.log_dir(self.broker_id),
+            configs=context.settings.given(context.image, self.broker_id),
+        )
+        self._incarnation = broker.incarnation
+        spawning = context.spawner.spawn_broker(spec)
+        self.port = await within(spawning, context.patience.spawn_s, f"creating {self._label}")
+        started = await self._started(self.port)
+        await self._enlist(broker, started.pid)
+        return self.port
+
+    async def _enlist(self, broker: BrokerState, pid: int) -> None:
+        self._incarnation = broker.incarnation
+        self._renewed_ms = self._context.clock.monotonic_ms()
+        await self._submit(UnfenceBroker(self.broker_id, broker.incarnation, pid))
+        self._on_ready(self._context.image.brokers[self.broker_id])
+
+    async def _attend(self, port: BrokerPort) -> None:
+        """Until the broker dies, or its lease ends by the monotonic clock."""
+        config = self._context.settings.broker(self._context.image, self.broker_id)
+        session_ms = config.broker_session_timeout_ms
+        dead = asyncio.ensure_future(port.wait_dead())
+        try:
+            while not dead.done():
+                left_ms = self._renewed_ms + session_ms - self._context.clock.monotonic_ms()
+                if left_ms <= 0:
+                    return
+                await asyncio.wait(
+                    {dead}, timeout=min(left_ms / 1000, self._context.patience.check_s)
+                )
+        finally:
+            await cancel_all({dead})
+
+    async def _lost(self) -> None:
+        self._given_up = self._incarnation
+        await self._submit(FenceBroker(self.broker_id, self._incarnation))
+
+
+def pool_size(context: ClusterContext, node: NodeInfo) -> int:
+    """How many partition actors a broker on ``node`` shall have."""
+    wanted = context.settings.broker(context.image).partition_actors
+    return wanted or node.cores or os.cpu_count() or 1

@@ -1,0 +1,178 @@
+"""What should run against what runs: one broker per node, one partition actor per slot.
+
+Deaths are seen by the keepers at once; the loop here follows the nodes and is the safety net.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from raykafka.actors.controlling.broker_keeper import BrokerKeeper, pool_size
+from raykafka.actors.controlling.keeper import ClusterContext, Keeper
+from raykafka.actors.controlling.slot_keeper import SlotKeeper
+from raykafka.actors.ports import NodeInfo
+from raykafka.actors.timeouts import cancel_all, within
+from raykafka.controller.brokers import match_broker
+from raykafka.controller.commands import FenceBroker, LosePartitionActor, RegisterBroker
+from raykafka.controller.image import BrokerState, SlotKey
+from raykafka.errors import RaykafkaError, RequestTimedOutError
+from raykafka.model import PartitionId, TopicId
+
+logger = logging.getLogger(__name__)
+
+
+class Reconciler:
+    """All keepers of a cluster."""
+
+    def __init__(self, context: ClusterContext) -> None:
+        self._context = context
+        self._brokers: dict[int, BrokerKeeper] = {}
+        self._slots: dict[SlotKey, SlotKeeper] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._progress = asyncio.Event()
+        context.shell.on_change(self._wake_slots)
+
+    def start(self) -> None:
+        """Begin to look after the cluster."""
+        self._tasks.append(asyncio.ensure_future(self._follow_nodes()))
+
+    async def halt(self) -> None:
+        """Look after nothing any more; the actors live on."""
+        while self._tasks:  # a keeper may begin another one before it ends
+            tasks, self._tasks = self._tasks, []
+            await cancel_all(tasks)
+
+    async def stop_actors(self) -> None:
+        """End every actor cleanly: partition actors first, then the brokers."""
+        await self.halt()
+        await _stop_all(self._slots.values())
+        await _stop_all(self._brokers.values())
+
+    def renew_lease(self, broker_id: int, incarnation: int, usable_bytes: int) -> bool:
+        """Pass a heartbeat on; False when that broker is not the one that should run."""
+        keeper = self._brokers.get(broker_id)
+        if keeper is not None:
+            return keeper.renew(incarnation, usable_bytes)
+        # A controller that has just come back has not looked at the nodes yet.
+        broker = self._context.image.brokers.get(broker_id)
+        return broker is not None and broker.incarnation == incarnation
+
+    def failure(self, slot: SlotKey, partition: PartitionId) -> RaykafkaError | None:
+        """Why the actor in ``slot`` could not open the partition, or None."""
+        keeper = self._slots.get(slot)
+        return None if keeper is None else keeper.planner.failures.get(partition)
+
+    def is_starting(self, slot: SlotKey) -> bool:
+        """Whether an actor for the slot is on its way."""
+        keeper = self._slots.get(slot)
+        return keeper is not None and keeper.node is not None
+
+    def is_broker_starting(self, broker_id: int) -> bool:
+        """Whether a broker is on its way."""
+        keeper = self._brokers.get(broker_id)
+        return keeper is not None and keeper.node is not None
+
+    async def wait_settled(self, topic_ids: Iterable[TopicId], timeout_s: float) -> bool:
+        """Wait until the running actors know the topics' newest settings; False after the time."""
+        wanted = list(topic_ids)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        while not self._is_settled(wanted):
+            self._progress.clear()
+            try:
+                await within(self._progress.wait(), deadline - loop.time(), "the change")
+            except RequestTimedOutError:
+                return self._is_settled(wanted)
+        return True
+
+    def _is_settled(self, topic_ids: list[TopicId]) -> bool:
+        topics = self._context.image.topics
+        return all(
+            keeper.is_settled(topics[topic_id])
+            for topic_id in topic_ids
+            if topic_id in topics
+            for keeper in self._slots.values()
+        )
+
+    # --- nodes ------------------------------------------------------------------------------------
+
+    async def _follow_nodes(self) -> None:
+        while True:
+            try:
+                nodes = await self._nodes()
+                await self._place(nodes)
+                await self._retire_absent()
+            except Exception as error:  # noqa: BLE001  # the next look may succeed
+                logger.warning("could not look after the nodes: %r", error)
+            await asyncio.sleep(self._context.patience.check_s)
+
+    async def _nodes(self) -> dict[str, NodeInfo]:
+        asking = asyncio.get_running_loop().run_in_executor(None, self._context.spawner.nodes)
+        nodes = await within(asking, self._context.patience.find_s, "listing the nodes")
+        return {node.node_id: node for node in nodes}
+
+    async def _place(self, nodes: dict[str, NodeInfo]) -> None:
+        placed = set()
+        for broker_id, keeper in self._brokers.items():
+            node = keeper.node
+            if node is not None and node.node_id in nodes:
+                placed.add(node.node_id)
+            else:
+                self._move(broker_id, None)
+        for node_id, node in nodes.items():
+            if node_id not in placed:
+                self._move(await self._broker_for(node, nodes), node)
+
+    async def _broker_for(self, node: NodeInfo, nodes: dict[str, NodeInfo]) -> int:
+        known = match_broker(self._context.image, node.node_id, node.host, nodes)
+        if known is not None:
+            keeper = self._brokers.get(known.broker_id)
+            if keeper is None or keeper.node is None:
+                return known.broker_id
+        slots = pool_size(self._context, node)
+        command = RegisterBroker(-1, node.node_id, node.host, node.rack, slots)
+        registered: BrokerState = await self._context.shell.submit(command)
+        return registered.broker_id
+
+    async def _retire_absent(self) -> None:
+        """Brokers that ran when the last controller did, and whose nodes are no longer there."""
+        image, submit = self._context.image, self._context.shell.submit
+        for broker in image.live_brokers():
+            if broker.broker_id not in self._brokers:
+                await submit(FenceBroker(broker.broker_id, broker.incarnation))
+        for slot, actor in image.actors.items():
+            if actor.alive and slot.broker_id not in self._brokers:
+                await submit(LosePartitionActor(*slot, actor.incarnation))
+
+    def _move(self, broker_id: int, node: NodeInfo | None) -> None:
+        keeper = self._brokers.get(broker_id)
+        if keeper is None:
+            keeper = BrokerKeeper(self._context, broker_id, self._on_broker_ready)
+            self._brokers[broker_id] = keeper
+            self._tasks.append(asyncio.ensure_future(keeper.run()))
+        keeper.place(node)
+        for slot, slot_keeper in self._slots.items():
+            if slot.broker_id == broker_id:
+                slot_keeper.place(node)
+
+    def _on_broker_ready(self, broker: BrokerState) -> None:
+        """The broker owns its directory: now its partition actors may use it."""
+        node = self._brokers[broker.broker_id].node
+        for index in range(broker.slots):
+            slot = SlotKey(broker.broker_id, index)
+            if slot not in self._slots:
+                keeper = SlotKeeper(self._context, slot, self._progress.set)
+                keeper.place(node)
+                self._slots[slot] = keeper
+                self._tasks.append(asyncio.ensure_future(keeper.run()))
+
+    def _wake_slots(self) -> None:
+        for keeper in self._slots.values():
+            keeper.wake()
+
+
+async def _stop_all(keepers: Iterable[Keeper[Any]]) -> None:
+    await asyncio.gather(*(keeper.stop_actor() for keeper in keepers))

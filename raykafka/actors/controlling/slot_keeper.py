@@ -1,0 +1,160 @@
+"""Keeps the partition actor of one pool slot running, and tells it which replicas it owns."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from raykafka.actors.controlling.keeper import ClusterContext, Keeper
+from raykafka.actors.controlling.slot_plan import Plan, SlotPlanner
+from raykafka.actors.ports import (
+    ActorStarted,
+    AssignmentResult,
+    NodeInfo,
+    PartitionActorPort,
+    PartitionActorSpec,
+)
+from raykafka.actors.timeouts import cancel_all, within
+from raykafka.controller.commands import (
+    AllocatePartitionActor,
+    LosePartitionActor,
+    ReportReplicas,
+    StartPartitionActor,
+)
+from raykafka.controller.image import SlotKey, TopicState
+from raykafka.errors import KafkaStorageError, RaykafkaError
+
+logger = logging.getLogger(__name__)
+
+_PING_S: Final = 2.0
+"""Between two checks that the actor's loop still turns."""
+
+
+class SlotKeeper(Keeper[PartitionActorPort]):
+    """One partition actor after the other. What it shall own comes from the durable image."""
+
+    def __init__(
+        self, context: ClusterContext, slot: SlotKey, on_progress: Callable[[], None]
+    ) -> None:
+        """``on_progress`` is told whenever replicas were opened, changed or removed."""
+        label = f"{context.cluster_name}/partitions-{slot.broker_id}-{slot.slot}"
+        super().__init__(context, label)
+        self.slot = slot
+        self.planner = SlotPlanner(slot)
+        self._on_progress = on_progress
+        self._incarnation = 0
+
+    def is_settled(self, topic: TopicState) -> bool:
+        """Whether the actor knows the newest settings of its replicas of ``topic``."""
+        return self.planner.is_settled(topic, self._overrides())
+
+    async def _adopt(self) -> PartitionActorPort | None:
+        actor = self._context.image.actors.get(self.slot)
+        if actor is None:
+            return None
+        name = self._context.partition_actor_name(*self.slot, actor.incarnation)
+        found = await self._found(self._context.spawner.find_partition_actor(name))
+        if found is None:
+            return None
+        port, started = found
+        await self._register(actor.incarnation, started)
+        return port
+
+    async def _create(self, node: NodeInfo) -> PartitionActorPort:
+        context = self._context
+        incarnation: int = await self._submit(AllocatePartitionActor(*self.slot))
+        self._incarnation = incarnation
+        spec = PartitionActorSpec(
+            name=context.partition_actor_name(*self.slot, incarnation),
+            cluster_id=context.image.cluster_id,
+            cluster_name=context.cluster_name,
+            broker_id=self.slot.broker_id,
+            slot=self.slot.slot,
+            incarnation=incarnation,
+            node=node,
+            log_dir=context.log_dir(self.slot.broker_id),
+            configs=context.settings.given(context.image, self.slot.broker_id),
+            secret=context.secret,
+        )
+        spawning = context.spawner.spawn_partition_actor(spec)
+        self.port = await within(spawning, context.patience.spawn_s, f"creating {self._label}")
+        await self._register(incarnation, await self._started(self.port))
+        return self.port
+
+    async def _register(self, incarnation: int, started: ActorStarted) -> None:
+        endpoint = started.endpoint
+        if endpoint is None:
+            raise KafkaStorageError(f"{self._label} has started without a listener")
+        self._incarnation = incarnation
+        # Nothing is taken for granted: an adopted actor is told everything once more.
+        self.planner.forget()
+        await self._submit(
+            StartPartitionActor(*self.slot, incarnation, endpoint.host, endpoint.port, started.pid)
+        )
+
+    async def _attend(self, port: PartitionActorPort) -> None:
+        """Bring the actor to what the image says until it dies or no longer answers."""
+        serving = asyncio.ensure_future(self._serve(port))
+        pinging = asyncio.ensure_future(self._ping(port))
+        dead = asyncio.ensure_future(port.wait_dead())
+        tasks = {serving, pinging, dead}
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if dead not in done:
+                for task in done:
+                    task.result()
+        finally:
+            await cancel_all(tasks)
+
+    async def _serve(self, port: PartitionActorPort) -> None:
+        while True:
+            plan = self._plan()
+            if plan.calls:
+                # No timeout of its own: a recovery may take long, and ``_ping`` tells a busy
+                # actor from one that hangs.
+                results = await port.assign(plan.assignments, plan.removals)
+                self._note(plan, results)
+                self._on_progress()
+            elif plan.reports:
+                await self._report(plan)
+                self._on_progress()
+            else:
+                await self._woken(self._context.patience.check_s)
+
+    async def _ping(self, port: PartitionActorPort) -> None:
+        """Raises when the actor's loop stands still for longer than a broker's session."""
+        config = self._context.settings.broker(self._context.image, self.slot.broker_id)
+        timeout_s = config.broker_session_timeout_ms / 1000
+        while True:
+            await asyncio.sleep(min(_PING_S, timeout_s / 2))
+            await within(port.start(), timeout_s, f"{self._label}'s answer")
+
+    async def _lost(self) -> None:
+        self.planner.forget()
+        await self._submit(LosePartitionActor(*self.slot, self._incarnation))
+
+    def _plan(self) -> Plan:
+        return self.planner.plan(
+            self._context.image, self._overrides(), self._context.clock.monotonic_ms()
+        )
+
+    def _overrides(self) -> dict[str, str]:
+        settings, image = self._context.settings, self._context.image
+        return dict(settings.topic_overrides(image, self.slot.broker_id))
+
+    def _note(self, plan: Plan, results: list[AssignmentResult]) -> None:
+        for partition, error in self.planner.note(
+            plan, results, self._context.clock.monotonic_ms()
+        ):
+            logger.error("%s: partition %s: %s", self._label, partition, error)
+
+    async def _report(self, plan: Plan) -> None:
+        command = ReportReplicas(*self.slot, self._incarnation, plan.opened, plan.removed)
+        try:
+            await self._submit(command)
+        except RaykafkaError as error:
+            # The next plan reports it again.
+            logger.warning("%s: could not record its replicas: %s", self._label, error)
+            await asyncio.sleep(self._context.patience.check_s)

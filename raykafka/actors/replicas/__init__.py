@@ -1,0 +1,1 @@
+"""Inside a partition actor: replicas, the handlers of its listener, and upkeep."""

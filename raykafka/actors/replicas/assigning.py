@@ -1,0 +1,263 @@
+"""Opens, re-configures and deletes replicas as the controller says.
+
+What touches the disk runs in a thread, a few replicas at a time, so that the loop goes on serving
+the others while a thousand are opened in one call. Calls are taken one after the other: an
+assignment and its successor never overlap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from raykafka.actors.ports import AssignmentResult, PartitionAssignment, PartitionRemoval
+from raykafka.actors.replicas.flushing import Flusher
+from raykafka.actors.replicas.replica import Replica
+from raykafka.actors.replicas.replica_set import ReplicaSet
+from raykafka.actors.replicas.waiting import WakeQueue
+from raykafka.clock import Clock
+from raykafka.config import BrokerConfig, TopicConfig
+from raykafka.errors import (
+    FencedLeaderEpochError,
+    IllegalStateError,
+    KafkaStorageError,
+    RaykafkaError,
+    UnknownTopicIdError,
+)
+from raykafka.log.schema import UNTYPED_SCHEMA, deserialize_schema, storage_schema
+from raykafka.model import PartitionId
+from raykafka.storage.api import SegmentStore
+from raykafka.storage.checkpoints import CHECKPOINT_FILE, Checkpoint, decode
+from raykafka.storage.log_types import LogConfig
+from raykafka.storage.partition_log import PartitionLog
+
+_SLICE = 32
+"""Replicas that one trip to the thread opens or deletes."""
+
+
+class Settings(NamedTuple):
+    """What a topic's settings and schemas mean here; one object for all of its partitions."""
+
+    config: TopicConfig
+    log_config: LogConfig
+    schemas: tuple[pa.Schema, ...]
+
+
+Opened = tuple[PartitionAssignment, Settings, PartitionLog]
+Refused = tuple[PartitionAssignment, RaykafkaError]
+
+
+class Assigner:
+    """Turns assignments into replicas of one partition actor."""
+
+    def __init__(
+        self,
+        replicas: ReplicaSet,
+        store: SegmentStore,
+        wake: WakeQueue,
+        flusher: Flusher,
+        clock: Clock,
+        config: BrokerConfig,
+        local_id: int,
+    ) -> None:
+        self._replicas = replicas
+        self._store = store
+        self._wake = wake
+        self._flusher = flusher
+        self._clock = clock
+        self._config = config
+        self._local_id = local_id
+        self._turn = asyncio.Lock()
+        self._closed = False
+        self._settings_of = functools.lru_cache(maxsize=256)(self._parse)
+
+    async def assign(
+        self, assignments: Sequence[PartitionAssignment], removals: Sequence[PartitionRemoval]
+    ) -> list[AssignmentResult]:
+        """One result per removal, then one per assignment; errors stand in the results."""
+        async with self._turn:
+            if self._closed:
+                raise IllegalStateError("the partition actor has stopped")
+            results = await self._remove(removals)
+            missing = []
+            for assignment in assignments:
+                replica = self._replicas.get(assignment.partition)
+                if replica is None:
+                    missing.append(assignment)
+                else:
+                    results.append(self._update(replica, assignment))
+            for start in range(0, len(missing), _SLICE):
+                results += await self._open(missing[start : start + _SLICE])
+            return results
+
+    async def close(self) -> None:
+        """Let the call that is under way finish and take no more."""
+        async with self._turn:
+            self._closed = True
+
+    async def _open(self, assignments: Sequence[PartitionAssignment]) -> list[AssignmentResult]:
+        loop = asyncio.get_running_loop()
+        return [
+            self._lead(*opened) if len(opened) == 3 else self._fail(*opened)
+            for opened in await loop.run_in_executor(None, self._open_logs, assignments)
+        ]
+
+    def _open_logs(self, assignments: Sequence[PartitionAssignment]) -> list[Opened | Refused]:
+        """Runs in a thread; touches nothing but the store."""
+        now_ms = self._clock.now_ms()
+        found: list[Opened | Refused] = []
+        for assignment in assignments:
+            try:
+                settings = self._settings(assignment)
+                log = PartitionLog.open(
+                    self._store,
+                    log_directory(assignment.topic, assignment.partition),
+                    assignment.partition,
+                    assignment.topic,
+                    settings.log_config,
+                    settings.schemas,
+                    now_ms=now_ms,
+                    must_exist=assignment.opened_before,
+                )
+            except Exception as error:  # noqa: BLE001  # one log must not take its neighbours down
+                found.append((assignment, as_storage_error(error, assignment)))
+            else:
+                found.append((assignment, settings, log))
+        return found
+
+    def _lead(
+        self, assignment: PartitionAssignment, settings: Settings, log: PartitionLog
+    ) -> AssignmentResult:
+        replica = Replica(assignment, settings.config, settings.schemas, log, self._local_id)
+        replica.become_leader(assignment.leader_epoch, self._wake, now_ms=self._clock.now_ms())
+        if replica.high_watermark < log.log_end_offset:
+            self._flusher.request(replica)
+        self._replicas.add(replica)
+        return _succeeded(replica)
+
+    def _fail(self, assignment: PartitionAssignment, error: RaykafkaError) -> AssignmentResult:
+        self._replicas.fail(assignment, error)
+        return _failed(assignment, error)
+
+    def _update(self, replica: Replica, assignment: PartitionAssignment) -> AssignmentResult:
+        """Take a newer epoch or changed settings over; nothing happens when neither is new."""
+        if assignment.leader_epoch < replica.leader_epoch:
+            return _failed(
+                assignment,
+                FencedLeaderEpochError(
+                    f"{assignment.topic}-{assignment.partition.partition} is led in epoch "
+                    f"{replica.leader_epoch}; epoch {assignment.leader_epoch} is over"
+                ),
+            )
+        try:
+            before = replica.assignment
+            if (before.configs, before.schemas) != (assignment.configs, assignment.schemas):
+                settings = self._settings(assignment)
+                replica.log.reconfigure(settings.log_config, settings.schemas)
+                replica.configure(assignment, settings.config, settings.schemas)
+            replica.become_leader(assignment.leader_epoch, self._wake, now_ms=self._clock.now_ms())
+        except RaykafkaError as error:
+            return _failed(assignment, error)
+        return _succeeded(replica)
+
+    async def _remove(self, removals: Sequence[PartitionRemoval]) -> list[AssignmentResult]:
+        replicas = []
+        for removal in removals:
+            replica = self._replicas.remove(removal.partition)
+            if replica is not None:
+                self._flusher.forget(replica)
+                error = UnknownTopicIdError(f"topic {removal.topic} has been deleted")
+                replica.resign(error, now_ms=self._clock.now_ms())
+            replicas.append((removal, replica))
+        loop = asyncio.get_running_loop()
+        results: list[AssignmentResult] = []
+        for start in range(0, len(replicas), _SLICE):
+            part = replicas[start : start + _SLICE]
+            results += await loop.run_in_executor(None, self._delete_logs, part)
+        return results
+
+    def _delete_logs(
+        self, replicas: Sequence[tuple[PartitionRemoval, Replica | None]]
+    ) -> list[AssignmentResult]:
+        """Runs in a thread; nobody else knows these replicas any more."""
+        results = []
+        for removal, replica in replicas:
+            try:
+                if replica is not None:
+                    replica.log.delete()
+                else:
+                    delete_log(
+                        self._store,
+                        log_directory(removal.topic, removal.partition),
+                        removal.partition,
+                    )
+            except Exception as error:  # noqa: BLE001  # see _open_logs
+                problem = _wrapped(
+                    error, f"could not delete {log_directory(removal.topic, removal.partition)}"
+                )
+                results.append(
+                    AssignmentResult(removal.partition, -1, -1, problem.code, problem.message)
+                )
+            else:
+                results.append(AssignmentResult(removal.partition, -1))
+        return results
+
+    def _settings(self, assignment: PartitionAssignment) -> Settings:
+        return self._settings_of(
+            tuple(sorted(assignment.configs.items())), tuple(assignment.schemas)
+        )
+
+    def _parse(self, configs: tuple[tuple[str, str], ...], schemas: tuple[bytes, ...]) -> Settings:
+        config = TopicConfig.parse(dict(configs), self._config.topic_defaults)
+        parsed = tuple(storage_schema(deserialize_schema(schema)) for schema in schemas)
+        log_config = LogConfig.of(config, self._config.producer_id_expiration_ms)
+        return Settings(config, log_config, parsed or (UNTYPED_SCHEMA,))
+
+
+def delete_log(store: SegmentStore, directory: str, partition: PartitionId) -> None:
+    """Delete the files of a log that is not open, if they are that partition's.
+
+    A directory of a younger topic with the same name is left alone.
+    """
+    paths = store.list(directory + "/")
+    marker = f"{directory}/{CHECKPOINT_FILE}"
+    if marker in paths:
+        content = store.read(marker, 0, store.size(marker))
+        checkpoint = decode(content, Checkpoint, marker)
+        if (checkpoint.topic_id, checkpoint.partition) != partition:
+            return
+        # Last, so that a deletion that is cut short can be recognised and finished.
+        paths.remove(marker)
+        paths.append(marker)
+    for path in paths:
+        store.delete(path)
+
+
+def log_directory(topic: str, partition: PartitionId) -> str:
+    """Directory of a partition's log below the log directory, as in Kafka."""
+    return f"{topic}-{partition.partition}"
+
+
+def as_storage_error(error: Exception, assignment: PartitionAssignment) -> RaykafkaError:
+    """What requests to a replica are answered with after its log failed with ``error``."""
+    return _wrapped(error, f"the log of {assignment.topic}-{assignment.partition.partition} failed")
+
+
+def _wrapped(error: Exception, what: str) -> RaykafkaError:
+    if isinstance(error, RaykafkaError):
+        return error
+    return KafkaStorageError(f"{what}: {error!r}; check the disk and restart the broker")
+
+
+def _succeeded(replica: Replica) -> AssignmentResult:
+    return AssignmentResult(replica.partition, replica.leader_epoch, replica.log.log_end_offset)
+
+
+def _failed(assignment: PartitionAssignment, error: RaykafkaError) -> AssignmentResult:
+    return AssignmentResult(
+        assignment.partition, assignment.leader_epoch, -1, error.code, error.message
+    )

@@ -1,0 +1,83 @@
+"""When a partition actor's logs are forced to the disk: the topic's ``fsync`` setting at work.
+
+``batch``: every append asks for a flush, and one fsync serves all who wait by then. ``interval``:
+the first append after a flush starts a timer. ``none``: never, but for sealing and closing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from raykafka.actors.replicas.replica import Replica
+from raykafka.actors.replicas.waiting import WakeQueue
+from raykafka.errors import RaykafkaError
+from raykafka.model import FsyncPolicy
+from raykafka.storage.group_commit import GroupCommit
+
+OnFlushFailed = Callable[[Replica, RaykafkaError], None]
+
+
+class Flusher:
+    """Hands logs to the flushing threads and their results back to the loop."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, wake: WakeQueue, on_failed: OnFlushFailed
+    ) -> None:
+        """``on_failed`` is called on the loop: what was not flushed must be held to be lost."""
+        self._loop = loop
+        self._wake = wake
+        self._on_failed = on_failed
+        self._commit: GroupCommit[Replica] | None = None
+        self._timers: dict[Replica, asyncio.TimerHandle] = {}
+
+    def on_appended(self, replica: Replica) -> None:
+        """Something was appended to a replica whose topic has a policy other than ``none``."""
+        if replica.config.fsync is FsyncPolicy.BATCH:
+            self.request(replica)
+        elif replica.config.fsync is FsyncPolicy.INTERVAL and replica not in self._timers:
+            delay = replica.config.fsync_interval_ms / 1000
+            self._timers[replica] = self._loop.call_later(delay, self._on_timer, replica)
+
+    def request(self, replica: Replica) -> None:
+        """Flush ``replica`` soon."""
+        if self._commit is None:
+            # Most actors never flush: they need no threads.
+            self._commit = GroupCommit(self._on_flushed)
+        self._commit.request(replica)
+
+    def forget(self, replica: Replica) -> None:
+        """The replica is leaving: its timer must not come back for it."""
+        timer = self._timers.pop(replica, None)
+        if timer is not None:
+            timer.cancel()
+
+    async def close(self) -> None:
+        """Finish what was asked for and end the threads."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        if self._commit is not None:
+            await self._loop.run_in_executor(None, self._commit.close)
+
+    def abandon(self) -> None:
+        """Let go without waiting, as a process that is killed does."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+
+    def _on_timer(self, replica: Replica) -> None:
+        del self._timers[replica]
+        self.request(replica)
+
+    def _on_flushed(self, replica: Replica, result: int | RaykafkaError) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._done, replica, result)
+        except RuntimeError:
+            return  # the loop has ended, and everybody who waited with it
+
+    def _done(self, replica: Replica, result: int | RaykafkaError) -> None:
+        if isinstance(result, RaykafkaError):
+            self._on_failed(replica, result)
+        else:
+            replica.apply(replica.machine.on_flushed(result), self._wake)

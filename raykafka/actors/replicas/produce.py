@@ -1,0 +1,128 @@
+"""Serves PRODUCE: checks one batch from outside, appends it, answers when its condition holds.
+
+The checks come in the order of their cost, and nothing is written before all of them have passed.
+A request costs no task, no future and no copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from raykafka.actors.ports import Buffer, Reply
+from raykafka.actors.replicas.flushing import Flusher
+from raykafka.actors.replicas.replica import ParkedProduce
+from raykafka.actors.replicas.replica_set import ReplicaSet
+from raykafka.actors.replicas.waiting import WakeQueue
+from raykafka.clock import Clock
+from raykafka.errors import (
+    InvalidRecordError,
+    MessageTooLargeError,
+    ServerBusyError,
+    UnknownSchemaVersionError,
+)
+from raykafka.log.batch import validate_batch
+from raykafka.log.batch_header import BatchHeader, verify
+from raykafka.model import FsyncPolicy
+from raykafka.protocol.messages import ProduceRequest, ProduceResponse
+from raykafka.storage.disk_guard import DiskGuard
+
+MAX_PENDING_PRODUCES = 10_000
+"""Batches of one partition that may wait to be committed."""
+
+
+class ProduceHandler:
+    """Appends batches to the replicas of one partition actor."""
+
+    def __init__(
+        self,
+        replicas: ReplicaSet,
+        wake: WakeQueue,
+        flusher: Flusher,
+        disk_guard: DiskGuard,
+        clock: Clock,
+    ) -> None:
+        self._find = replicas.find
+        self._wake = wake
+        self._flusher = flusher
+        self._disk_guard = disk_guard
+        self._clock = clock
+
+    def handle(self, request: ProduceRequest, payload: Buffer, reply: Reply) -> None:
+        """PRODUCE. The listener answers with the error when one is raised.
+
+        Raises ``NotLeaderOrFollowerError``, ``UnknownTopicIdError``, ``FencedLeaderEpochError``,
+        ``UnknownLeaderEpochError``, ``NotEnoughReplicasError``, ``InvalidRequiredAcksError``,
+        ``MessageTooLargeError``, ``ServerBusyError``, ``DiskFullError``, ``CorruptMessageError``,
+        ``InvalidRecordError``, ``UnknownSchemaVersionError``, the errors of a producer's sequence,
+        or ``KafkaStorageError``.
+        """
+        replica = self._find(request.topic_id, request.partition)
+        machine = replica.machine
+        acks = request.acks
+        machine.check_produce(acks, request.leader_epoch)
+        size = len(payload)
+        if size > replica.max_message_bytes:
+            raise MessageTooLargeError(
+                f"the batch has {size} bytes, topic {replica.topic} takes "
+                f"{replica.max_message_bytes} (max.message.bytes); send smaller batches"
+            )
+        if machine.pending_produces >= MAX_PENDING_PRODUCES:
+            raise ServerBusyError(
+                f"{MAX_PENDING_PRODUCES} batches of {replica.topic} wait for the disk; send again"
+            )
+        self._disk_guard.check(size)
+        header = verify(payload, replica.partition)
+        _check_header(header, size)
+        validate_batch(payload, _schema_of(header.schema_id, replica.schemas), header=header)
+
+        clock = self._clock
+        result = replica.log.append(
+            payload, header, leader_epoch=machine.leader_epoch, now_ms=clock.now_ms()
+        )
+        if not result.duplicate:
+            replica.appended_bytes += size
+            if replica.config.fsync is not FsyncPolicy.NONE:
+                self._flusher.on_appended(replica)
+            elif replica.log.needs_flush:
+                self._flusher.request(replica)  # a sealed segment is durable whatever the policy
+        response = ProduceResponse(
+            base_offset=result.base_offset,
+            append_time_ms=result.append_time_ms,
+            log_start_offset=replica.log.log_start_offset,
+            duplicate=result.duplicate,
+        )
+        seen = machine.high_watermark
+        answer_now = machine.on_appended(
+            result.base_offset + header.record_count,
+            acks,
+            ParkedProduce(reply, response),
+            deadline_ms=clock.monotonic_ms() + request.timeout_ms,
+        )
+        if answer_now and acks:
+            reply(response)
+        # The answer is on its way before any reader is woken.
+        if replica.waiters and machine.high_watermark != seen:
+            self._wake.add(replica)
+
+
+def _check_header(header: BatchHeader, size: int) -> None:
+    if header.size != size:
+        raise InvalidRecordError(
+            f"the payload has {size} bytes, but its batch ends after {header.size}; "
+            "a produce request carries exactly one batch"
+        )
+    if header.is_control or header.is_transactional:
+        raise InvalidRecordError(
+            "control and transactional batches are written by the server and by transactions only"
+        )
+
+
+def _schema_of(schema_id: int, schemas: Sequence[pa.Schema]) -> pa.Schema:
+    if not 0 <= schema_id < len(schemas):
+        raise UnknownSchemaVersionError(
+            f"the batch has schema {schema_id}, the topic's newest one is {len(schemas) - 1}; "
+            "refresh the metadata"
+        )
+    return schemas[schema_id]

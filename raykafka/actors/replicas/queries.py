@@ -1,0 +1,132 @@
+"""Serves LIST_OFFSETS, DELETE_RECORDS and DESCRIBE_LOG_DIRS: one result per partition, errors
+inside.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from raykafka.actors.ports import Reply
+from raykafka.actors.replicas.disk import disk_usage
+from raykafka.actors.replicas.replica import Replica
+from raykafka.actors.replicas.replica_set import ReplicaSet
+from raykafka.errors import InvalidRequestError, OffsetOutOfRangeError, RaykafkaError
+from raykafka.model import (
+    EARLIEST_TIMESTAMP,
+    LATEST_TIMESTAMP,
+    MAX_TIMESTAMP,
+    OffsetAndTimestamp,
+)
+from raykafka.protocol.messages import (
+    DeletedRecords,
+    DeleteRecordsPartition,
+    DeleteRecordsRequest,
+    DeleteRecordsResponse,
+    DescribeLogDirsRequest,
+    DescribeLogDirsResponse,
+    ListedOffset,
+    ListOffsetsPartition,
+    ListOffsetsRequest,
+    ListOffsetsResponse,
+    LogDirPartition,
+)
+from raykafka.storage.disk_guard import DiskGuard
+
+
+class QueryHandler:
+    """Answers questions about the replicas of one partition actor, at once."""
+
+    def __init__(self, replicas: ReplicaSet, disk_guard: DiskGuard) -> None:
+        self._replicas = replicas
+        self._disk_guard = disk_guard
+
+    def handle_list_offsets(self, request: ListOffsetsRequest, payload: Any, reply: Reply) -> None:
+        """LIST_OFFSETS: offsets that a reader of the asked isolation level could reach."""
+        reply(ListOffsetsResponse([self._list_offset(part) for part in request.partitions]))
+
+    def _list_offset(self, part: ListOffsetsPartition) -> ListedOffset:
+        try:
+            replica = self._replicas.leader(part.topic_id, part.partition, part.leader_epoch)
+            found = _look_up(replica, part.timestamp)
+        except RaykafkaError as error:
+            return ListedOffset(
+                part.topic_id, part.partition, error_code=error.code, error_message=error.message
+            )
+        if found is None:
+            return ListedOffset(part.topic_id, part.partition)
+        return ListedOffset(
+            part.topic_id, part.partition, found.offset, found.timestamp, found.leader_epoch
+        )
+
+    def handle_delete_records(
+        self, request: DeleteRecordsRequest, payload: Any, reply: Reply
+    ) -> None:
+        """DELETE_RECORDS (KIP-107): moves the log start offset; segments below it are deleted."""
+        reply(DeleteRecordsResponse([self._delete_records(part) for part in request.partitions]))
+
+    def _delete_records(self, part: DeleteRecordsPartition) -> DeletedRecords:
+        try:
+            replica = self._replicas.leader(part.topic_id, part.partition, part.leader_epoch)
+            before = part.before_offset
+            if before == -1:
+                before = replica.high_watermark
+            if not 0 <= before <= replica.high_watermark:
+                raise OffsetOutOfRangeError(
+                    f"cannot delete before offset {before} of {replica.topic}-{part.partition}: "
+                    f"its high watermark is {replica.high_watermark}; -1 deletes all below it"
+                )
+            low_watermark = replica.log.delete_records(before)
+        except RaykafkaError as error:
+            return DeletedRecords(
+                part.topic_id, part.partition, error_code=error.code, error_message=error.message
+            )
+        return DeletedRecords(part.topic_id, part.partition, low_watermark)
+
+    def handle_describe_log_dirs(
+        self, request: DescribeLogDirsRequest, payload: Any, reply: Reply
+    ) -> None:
+        """DESCRIBE_LOG_DIRS: sizes of this actor's replicas and what is left of the disk."""
+        guard = self._disk_guard
+        usage = disk_usage(guard.path)
+        usable = usage.free_bytes - guard.reserve_bytes
+        reply(
+            DescribeLogDirsResponse(
+                path=guard.path,
+                total_bytes=usage.total_bytes,
+                usable_bytes=max(0, usable),
+                accepts_writes=usable > 0,
+                partitions=[_describe(replica) for replica in self._replicas],
+            )
+        )
+
+
+def _look_up(replica: Replica, timestamp: int) -> OffsetAndTimestamp | None:
+    high_watermark = replica.high_watermark
+    if timestamp == LATEST_TIMESTAMP:
+        return OffsetAndTimestamp(high_watermark, -1, replica.leader_epoch)
+    if timestamp == EARLIEST_TIMESTAMP:
+        return OffsetAndTimestamp(replica.log.log_start_offset, -1, replica.leader_epoch)
+    if timestamp == MAX_TIMESTAMP:
+        found = replica.log.max_timestamp()
+    elif timestamp >= 0:
+        found = replica.log.offset_for_timestamp(timestamp)
+    else:
+        raise InvalidRequestError(
+            f"{timestamp} is not a timestamp; -1 asks for the latest offset, -2 for the earliest, "
+            "-3 for the record with the largest timestamp"
+        )
+    # What is not committed may yet be gone after a change of the leader.
+    return found if found is not None and found.offset < high_watermark else None
+
+
+def _describe(replica: Replica) -> LogDirPartition:
+    log = replica.log
+    return LogDirPartition(
+        topic=replica.topic,
+        partition=replica.partition.partition,
+        size_bytes=log.size_bytes,
+        segments=log.segment_count,
+        log_start_offset=log.log_start_offset,
+        log_end_offset=log.log_end_offset,
+        damaged=list(log.damaged),
+    )

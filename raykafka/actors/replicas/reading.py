@@ -1,0 +1,156 @@
+"""Reads one partition for a fetch: whole batches, or the place where a co-located client finds
+them.
+
+A client on this host that asks for enough at once maps the file by itself; what is little, as at
+the end of the log, is sent, because a location costs a client more than a few bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from raykafka.actors.ports import Buffer
+from raykafka.actors.replicas.replica import Replica
+from raykafka.errors import (
+    InvalidRequestError,
+    OffsetOutOfRangeError,
+    RaykafkaError,
+)
+from raykafka.log.batch import project_batch
+from raykafka.log.batch_header import read_header
+from raykafka.protocol.messages import FetchedPartition, FetchRequest, MappedSegment
+from raykafka.storage.log_types import SegmentSlice
+
+MAP_FROM_BYTES = 64 << 10
+"""Less than this is sent even to a client that could map it."""
+MAX_MAPPED_BATCHES = 4096
+"""Batches that one location names at most: 64 KiB of index."""
+
+
+class PartitionRead(NamedTuple):
+    """What one look at a partition brought."""
+
+    fetched: FetchedPartition
+    chunks: Sequence[Buffer]
+    size: int
+    """Bytes of records found, mapped ones included; 0 when there are none yet."""
+    payload_bytes: int
+    next_offset: int
+    """Where the next read goes on."""
+
+
+class PartitionReader:
+    """Reads replicas for one partition actor."""
+
+    def __init__(self, host_id: str) -> None:
+        """``host_id`` names the machine whose clients can map its files; empty maps for nobody."""
+        self._host_id = host_id
+
+    def read(
+        self, replica: Replica, offset: int, max_bytes: int, request: FetchRequest
+    ) -> PartitionRead:
+        """Committed batches from the one that holds ``offset``; at least one if there is any.
+
+        Errors stand in the result. With ``max_bytes`` 0 nothing is read, and the result says where
+        the partition stands.
+        """
+        try:
+            high_watermark = replica.high_watermark
+            if offset >= high_watermark or max_bytes <= 0:
+                _check_offset(replica, offset)
+                return PartitionRead(_where(replica), (), 0, 0, offset)
+            return self._read(replica, offset, max_bytes, request)
+        except RaykafkaError as error:
+            failed = failed_partition(
+                replica.partition.topic_id, replica.partition.partition, error, replica
+            )
+            return PartitionRead(failed, (), 0, 0, offset)
+
+    def _read(
+        self, replica: Replica, offset: int, max_bytes: int, request: FetchRequest
+    ) -> PartitionRead:
+        up_to = replica.high_watermark
+        batches: list[Buffer] = replica.log.read(offset, max_bytes=max_bytes, up_to=up_to)
+        sizes = [len(batch) for batch in batches]
+        size = sum(sizes)
+        if size >= MAP_FROM_BYTES and request.host_id and request.host_id == self._host_id:
+            found = replica.log.locate(offset, max_batches=MAX_MAPPED_BATCHES, up_to=up_to)
+            if found is not None:
+                return _mapped(replica, found)
+        next_offset = read_header(batches[-1]).next_offset if batches else offset
+        if request.columns is None:
+            return PartitionRead(_where(replica, sizes), batches, size, size, next_offset)
+        chunks: list[Buffer] = []
+        sizes = []
+        for batch in batches:
+            projected = _project(replica, batch, request.columns)
+            sizes.append(sum([memoryview(chunk).nbytes for chunk in projected]))
+            chunks += projected
+        return PartitionRead(_where(replica, sizes), chunks, size, sum(sizes), next_offset)
+
+
+def _mapped(replica: Replica, found: SegmentSlice) -> PartitionRead:
+    place = MappedSegment(found.file.path, found.file.device, found.file.inode)
+    fetched = _where(replica, mapped=place, mapped_count=found.count)
+    index = found.positions_and_sizes
+    return PartitionRead(fetched, (index,), found.size_bytes, len(index), found.next_offset)
+
+
+def failed_partition(
+    topic_id: str, partition: int, error: RaykafkaError, replica: Replica | None = None
+) -> FetchedPartition:
+    """What a fetch is told of a partition that cannot be read."""
+    return FetchedPartition(
+        topic_id,
+        partition,
+        high_watermark=-1 if replica is None else replica.high_watermark,
+        log_start_offset=-1 if replica is None else replica.log.log_start_offset,
+        error_code=error.code,
+        error_message=error.message,
+    )
+
+
+def _where(
+    replica: Replica,
+    sizes: list[int] | None = None,
+    mapped: MappedSegment | None = None,
+    mapped_count: int = 0,
+) -> FetchedPartition:
+    high_watermark = replica.high_watermark
+    return FetchedPartition(
+        replica.partition.topic_id,
+        replica.partition.partition,
+        high_watermark,
+        replica.log.log_start_offset,
+        # Without transactions every committed record is stable, so both isolation levels see it.
+        high_watermark,
+        sizes or [],
+        mapped,
+        mapped_count,
+    )
+
+
+def _check_offset(replica: Replica, offset: int) -> None:
+    log = replica.log
+    if not log.log_start_offset <= offset <= log.log_end_offset:
+        raise OffsetOutOfRangeError(
+            f"offset {offset} is outside of {replica.topic}-{replica.partition.partition}, which "
+            f"holds {log.log_start_offset} to {log.log_end_offset}; seek to its beginning or end"
+        )
+
+
+def _project(replica: Replica, batch: Buffer, columns: list[str]) -> Sequence[Buffer]:
+    """``batch`` with some of its columns; those added to the topic after it was written are left
+    out, and readers see nulls there.
+    """
+    known = replica.schemas[-1].names
+    unknown = [name for name in columns if name not in known]
+    if unknown:
+        raise InvalidRequestError(
+            f"topic {replica.topic} has no column {', '.join(unknown)}; it has {', '.join(known)}"
+        )
+    schema = replica.schemas[read_header(batch).schema_id]
+    wanted = [name for name in columns if name in schema.names]
+    projected: Sequence[Buffer] = project_batch(batch, schema, wanted, replica.partition)
+    return projected

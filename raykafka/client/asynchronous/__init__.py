@@ -1,0 +1,1 @@
+"""The asyncio faces of producer, consumer and admin."""

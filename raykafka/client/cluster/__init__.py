@@ -1,0 +1,1 @@
+"""How a client finds the cluster: bootstrap, metadata, connections to controller and leaders."""

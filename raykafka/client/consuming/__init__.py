@@ -1,0 +1,1 @@
+"""Inside the consumer: plans, sessions, queues, lazy records and tables."""

@@ -1,0 +1,184 @@
+"""Waits for records and hands them out: what ``poll``, tables and iteration have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from raykafka.client.cluster.deadline import Deadline
+from raykafka.client.cluster.leader_connections import LeaderConnections
+from raykafka.client.consuming.fetch_queue import FetchedBatch
+from raykafka.client.consuming.fetcher import Fetcher, FetchFailure
+from raykafka.client.consuming.records import ConsumerRecord, ConsumerRecords
+from raykafka.client.consuming.rows import Rows
+from raykafka.client.consuming.subscription import Subscription
+from raykafka.clock import Clock
+from raykafka.errors import RaykafkaError, RequestTimedOutError
+from raykafka.model import TopicPartition
+
+_LONGEST_WAIT_MS = 60_000
+_ITERATED_ROWS = 4096
+"""Rows made into Python objects together while iterating, however large their batch is."""
+UNBOUNDED = 1 << 62
+
+
+class RecordReader:
+    """Moves positions as records are handed out. Not thread-safe, but for ``wake``."""
+
+    def __init__(
+        self,
+        subscription: Subscription,
+        fetcher: Fetcher,
+        connections: LeaderConnections,
+        clock: Clock,
+    ) -> None:
+        self._subscription = subscription
+        self._fetcher = fetcher
+        self._connections = connections
+        self._clock = clock
+        self._woken = False
+        self._metadata_changed = False
+        self._iterated: FetchedBatch | None = None
+        self._iterator: Iterator[ConsumerRecord] = iter(())
+        self._last: ConsumerRecord | None = None
+        self.records = 0
+        """Records handed out so far."""
+
+    def wake(self) -> None:
+        """End the wait under way, or the next one. Thread-safe."""
+        self._woken = True
+        self._connections.wake()
+
+    def on_metadata(self) -> None:
+        """Fresh metadata have arrived. Thread-safe."""
+        self._metadata_changed = True
+        self._connections.wake()
+
+    def maintain(self) -> None:
+        """Let the fetcher see to what has changed; raises what only the caller can solve."""
+        if self._metadata_changed:
+            self._metadata_changed = False
+            self._fetcher.changed()
+        self._fetcher.maintain()
+
+    def wait(self, timeout_ms: int | None) -> FetchedBatch | None:
+        """The batch whose turn it is, once there is one; None when time is up or ``wake`` came.
+
+        Raises what stands at a partition's position, once nothing else is there to hand out.
+        """
+        deadline: Deadline | None = None
+        while True:
+            self.maintain()
+            batch = self._fetcher.queue.head(self._subscription.paused)
+            if batch is not None:
+                if batch.columns.num_rows:
+                    self._woken = False  # returning is all that was asked for
+                    return batch
+                self._consumed(batch, 0)
+                continue
+            failure = self._fetcher.due_failure()
+            if failure is not None:
+                raise _described(failure)
+            if self._woken:
+                self._woken = False
+                return None
+            if deadline is None:
+                deadline = Deadline(self._clock, timeout_ms)
+                remaining = _LONGEST_WAIT_MS if timeout_ms is None else timeout_ms
+            elif deadline.expired:
+                return None
+            else:
+                remaining = deadline.remaining_ms(_LONGEST_WAIT_MS)
+            self._connections.pump(self._fetcher.retry_in_ms(min(remaining, _LONGEST_WAIT_MS)))
+
+    def take(
+        self, max_records: int, max_bytes: float = UNBOUNDED, *, refill: bool = False
+    ) -> Iterator[Rows]:
+        """Hand out what has arrived, batch after batch, until one of the limits is reached.
+
+        Batches are not split to keep ``max_bytes``: the last one may exceed it. With ``refill``
+        what arrives meanwhile is handed out as well, as long as there is no need to wait.
+        """
+        queue = self._fetcher.queue
+        paused = self._subscription.paused
+        while max_records > 0 and max_bytes > 0:
+            batch = queue.head(paused)
+            if batch is None:
+                if refill and self._refill():
+                    continue
+                return
+            rows = batch.rows(max_records)
+            self._consumed(batch, rows.count)
+            if rows.count:
+                max_records -= rows.count
+                max_bytes -= rows.count * batch.row_bytes
+                yield rows
+
+    def _refill(self) -> bool:
+        """Take in what has arrived; whether that brought anything."""
+        before = self._fetcher.frames
+        self.maintain()
+        self._connections.pump(0)
+        return self._fetcher.frames > before
+
+    def next_record(self, timeout_ms: int | None) -> ConsumerRecord | None:
+        """The next record one by one; None when time is up or ``wake`` came."""
+        record = next(self._iterator, None)
+        if record is None:
+            self.settle()
+            batch = self.wait(timeout_ms)
+            if batch is None:
+                return None
+            self._iterated = batch
+            self._iterator = iter(ConsumerRecords([batch.rows(_ITERATED_ROWS)]))
+            record = next(self._iterator)
+        self._last = record
+        return record
+
+    def rest(self) -> Iterator[ConsumerRecord]:
+        """The records at hand after ``next_record``, until something else is called."""
+        batch = self._iterated
+        for record in self._iterator:
+            self._last = record
+            yield record
+            if self._iterated is not batch:
+                return
+
+    def settle(self) -> None:
+        """Make the position follow the last record that iteration has returned."""
+        batch, last = self._iterated, self._last
+        if batch is None:
+            return
+        self._iterated = self._last = None
+        self._iterator = iter(())
+        if last is not None:
+            self._consumed(batch, last.offset + 1 - batch.offset)
+
+    def find_position(self, partition: TopicPartition, timeout_ms: int) -> int:
+        """The partition's position, looked up if there is none yet.
+
+        Raises ``RequestTimedOutError`` when that takes longer than ``timeout_ms``.
+        """
+        state = self._subscription.state(partition)
+        deadline = Deadline(self._clock, timeout_ms)
+        while state.position is None:
+            self.maintain()
+            if state.position is None:
+                if deadline.expired:
+                    raise RequestTimedOutError(
+                        f"the position of {partition} was not found in {timeout_ms} ms; "
+                        "its leader may be down"
+                    )
+                remaining = deadline.remaining_ms(_LONGEST_WAIT_MS)
+                self._connections.pump(self._fetcher.retry_in_ms(remaining))
+        return state.position
+
+    def _consumed(self, batch: FetchedBatch, count: int) -> None:
+        position = self._fetcher.queue.consume(batch, count)
+        self._subscription.state(batch.partition).position = position
+        self.records += count
+
+
+def _described(failure: FetchFailure) -> RaykafkaError:
+    """The error with the place that the caller may seek past."""
+    error = failure.error
+    return type(error)(f"{failure.partition} at offset {failure.offset}: {error.message}")

@@ -1,0 +1,1 @@
+"""Inside the producer: chunks, cutting into batches, sequences, delivery."""

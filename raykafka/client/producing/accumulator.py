@@ -1,0 +1,297 @@
+"""Where records wait until they are worth a batch: one growing chunk per topic.
+
+The chunk is per topic and not per partition because ``send`` has no time to hash keys: partitions
+are chosen for a whole chunk at once when it is sent.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Protocol
+
+from raykafka.client.cluster.deadline import Deadline
+from raykafka.client.producing.delivery import Driver, Group
+from raykafka.client.producing.futures import RecordFuture
+from raykafka.client.producing.groups import Chunk
+from raykafka.clock import Clock
+from raykafka.errors import BufferExhaustedError, ClientClosedError, MessageTooLargeError
+
+FIRST_RESERVE_BYTES = 64 << 10
+"""What a new chunk takes of ``buffer_memory``; it takes more as it grows, so that a producer of
+many quiet topics is not held up by memory that nobody uses."""
+
+NEVER_MS = 1 << 62
+
+
+class Sending(Driver, Protocol):
+    """What the accumulator asks of the sender."""
+
+    def assist(self) -> None:
+        """Send what is ready from this thread, unless another one is at it."""
+
+    def notice(self) -> None:
+        """A chunk has been opened: something will have to be sent soon. Must not block."""
+
+
+class TopicBuffer:
+    """The open chunk of one topic, if there is one."""
+
+    __slots__ = ("chunk", "limit", "name")
+
+    def __init__(self, name: str, limit: int) -> None:
+        self.name = name
+        self.limit = limit
+        """Bytes at which a chunk is full."""
+        self.chunk: Chunk | None = None
+
+
+class Accumulator:
+    """Open chunks, the queue of those ready to be sent, and the memory they take. Thread-safe."""
+
+    def __init__(
+        self,
+        driver: Sending,
+        *,
+        batch_size: int,
+        linger_ms: int,
+        buffer_memory: int,
+        max_block_ms: int,
+        clock: Clock,
+    ) -> None:
+        self._driver = driver
+        self._batch_size = min(batch_size, buffer_memory)
+        self._linger_ms = linger_ms
+        self._buffer_memory = buffer_memory
+        self._max_block_ms = max_block_ms
+        self._clock = clock
+        self._now_ms = clock.now_ms
+        lock = threading.Lock()
+        # Bound methods: half the price of a with statement, and this is paid per record.
+        self._acquire, self._release = lock.acquire, lock.release
+        self._lock = lock
+        self._open: dict[Group, TopicBuffer] = {}
+        self.ready: deque[Group] = deque()
+        self._incomplete: dict[Group, None] = {}
+        self._closed = False
+        self.used_bytes = 0
+        """Taken of ``buffer_memory``: open chunks count with what they may grow to."""
+        self._short_of_memory = 0
+
+    def new_buffer(self, name: str, largest_batch: int) -> TopicBuffer:
+        """The place for a topic's records; ``largest_batch`` bounds its chunks."""
+        return TopicBuffer(name, max(1, min(self._batch_size, largest_batch)))
+
+    def append(
+        self,
+        buffer: TopicBuffer,
+        value: Any,
+        key: bytes | None,
+        headers: Sequence[tuple[str, bytes | None]] | None,
+        partition: int | None,
+        timestamp_ms: int | None,
+        size: int,
+        schema_id: int = 0,
+    ) -> RecordFuture:
+        """Add one record of ``size`` bytes.
+
+        Waits up to ``max_block_ms`` for memory, then raises ``BufferExhaustedError``.
+        """
+        now = self._now_ms()
+        self._acquire()
+        try:
+            chunk = buffer.chunk
+            if chunk is None or chunk.size + size > chunk.limit or chunk.schema_id != schema_id:
+                chunk = self._chunk_with_room(buffer, size, schema_id)
+            values = chunk.values
+            index = len(values)
+            values.append(value)
+            chunk.size += size
+            timestamp = now if timestamp_ms is None else timestamp_ms
+            if timestamp != chunk.last_ms:
+                chunk.last_ms = timestamp
+                chunk.mark_index.append(index)
+                chunk.mark_ms.append(timestamp)
+            if key is not None:
+                if chunk.keys is None:
+                    chunk.keys = [None] * index
+                chunk.keys.append(key)
+            elif chunk.keys is not None:
+                chunk.keys.append(None)
+            if headers is not None or chunk.headers is not None:
+                if chunk.headers is None:
+                    chunk.headers = [None] * index
+                chunk.headers.append(headers)
+            if partition is not None:
+                if chunk.partitions is None:
+                    chunk.partitions = [-1] * index
+                chunk.partitions.append(partition)
+            elif chunk.partitions is not None:
+                chunk.partitions.append(-1)
+        finally:
+            self._release()
+        if now >= chunk.due_wall_ms or self.ready:
+            self._driver.assist()
+        return RecordFuture(chunk, index)
+
+    def add(self, group: Group, size: int, before: TopicBuffer) -> None:
+        """Queue a group that is complete as it is, behind what its topic has open.
+
+        Takes ``size`` bytes, at most all of ``buffer_memory``; waits like ``append``.
+        """
+        size = min(size, self._buffer_memory)
+        with self._lock:
+            self._close_chunk(before)
+            self._wait_for_memory(size)
+            self._close_chunk(before)
+            self.used_bytes += size
+            group.size = size
+            self._incomplete[group] = None
+            self.ready.append(group)
+
+    def close_chunk(self, group: Group) -> None:
+        """Make a chunk ready now, full or not; nothing happens if it is already."""
+        if group in self._open:
+            with self._lock:
+                buffer = self._open.get(group)
+                if buffer is not None:
+                    self._close_chunk(buffer)
+
+    def close_all(self) -> list[Group]:
+        """Make every chunk ready now; returns all groups that are not complete yet."""
+        with self._lock:
+            for buffer in list(self._open.values()):
+                self._close_chunk(buffer)
+            return list(self._incomplete)
+
+    def take_ready(self, now_ms: int, congested: Collection[str]) -> list[Group]:
+        """Groups to send now: full chunks, and those that have lingered long enough.
+
+        Chunks of ``congested`` topics go on growing: their batches could not be sent yet anyway.
+        """
+        if self._open:
+            with self._lock:
+                due = []
+                for buffer in self._open.values():  # in the order in which they will be due
+                    chunk = buffer.chunk
+                    if chunk is not None and chunk.due_ms > now_ms and not self._short_of_memory:
+                        break
+                    if buffer.name not in congested:
+                        due.append(buffer)
+                for buffer in due:
+                    self._close_chunk(buffer)
+        taken: list[Group] = []
+        while self.ready:
+            taken.append(self.ready.popleft())
+        return taken
+
+    def next_due_ms(self, congested: Collection[str]) -> int:
+        """Monotonic time at which the next open chunk is due; ``NEVER_MS`` if none is open."""
+        with self._lock:
+            for buffer in self._open.values():
+                if buffer.chunk is not None and buffer.name not in congested:
+                    return buffer.chunk.due_ms
+        return NEVER_MS
+
+    def forget(self, group: Group) -> None:
+        """The group is complete: give its memory back."""
+        with self._lock:
+            if group in self._incomplete:
+                del self._incomplete[group]
+                self.used_bytes -= group.size
+
+    @property
+    def idle(self) -> bool:
+        """Whether every record that was ever added is settled."""
+        return not self._incomplete
+
+    def shut(self) -> None:
+        """Take no more records: ``append`` and ``add`` raise ``ClientClosedError`` from now on."""
+        with self._lock:
+            self._closed = True
+
+    def _chunk_with_room(self, buffer: TopicBuffer, size: int, schema_id: int) -> Chunk:
+        """An open chunk that takes ``size`` more bytes; the lock is held, but not all the time."""
+        need = max(size, self._first_reserve(buffer))
+        while True:
+            chunk = buffer.chunk
+            if chunk is not None:
+                if chunk.schema_id == schema_id and self._grow(chunk, buffer, size):
+                    return chunk
+                self._close_chunk(buffer)
+            if self._room(need):
+                return self._open_chunk(buffer, need, schema_id)
+            self._wait_for_memory(need)
+
+    def _grow(self, chunk: Chunk, buffer: TopicBuffer, size: int) -> bool:
+        while chunk.size + size > chunk.limit:
+            limit = min(chunk.limit * 2, buffer.limit)
+            if limit <= chunk.limit or not self._room(limit - chunk.limit):
+                return False
+            self.used_bytes += limit - chunk.limit
+            chunk.limit = limit
+        return True
+
+    def _open_chunk(self, buffer: TopicBuffer, limit: int, schema_id: int) -> Chunk:
+        if self._closed:
+            raise ClientClosedError()
+        chunk = Chunk(
+            self._driver,
+            buffer.name,
+            created_ms=self._clock.monotonic_ms(),
+            limit=limit,
+            schema_id=schema_id,
+        )
+        chunk.due_ms += self._linger_ms
+        # Without linger a background thread sends: this one would make a batch of every record.
+        chunk.due_wall_ms = self._now_ms() + self._linger_ms if self._linger_ms else NEVER_MS
+        self.used_bytes += chunk.limit
+        buffer.chunk = chunk
+        self._open[chunk] = buffer
+        self._incomplete[chunk] = None
+        self._driver.notice()
+        return chunk
+
+    def _close_chunk(self, buffer: TopicBuffer) -> None:
+        chunk = buffer.chunk
+        if chunk is None:
+            return
+        chunk.open = False
+        self.used_bytes -= chunk.limit - chunk.size
+        buffer.chunk = None
+        del self._open[chunk]
+        self.ready.append(chunk)
+
+    def _first_reserve(self, buffer: TopicBuffer) -> int:
+        return min(FIRST_RESERVE_BYTES, buffer.limit)
+
+    def _room(self, size: int) -> bool:
+        return self.used_bytes + size <= self._buffer_memory
+
+    def _wait_for_memory(self, size: int) -> None:
+        """Wait with the lock released; it is held again at the end, however that comes about."""
+        if size > self._buffer_memory:
+            raise MessageTooLargeError(
+                f"the record has {size} bytes, more than buffer_memory ({self._buffer_memory}); "
+                "raise buffer_memory"
+            )
+        deadline = Deadline(self._clock, self._max_block_ms)
+        settled: Callable[[], bool] = lambda: self._closed or self._room(size)  # noqa: E731
+        self._short_of_memory += 1
+        try:
+            while not self._room(size):
+                if self._closed:
+                    raise ClientClosedError()
+                if deadline.expired:
+                    raise BufferExhaustedError(
+                        f"buffer_memory of {self._buffer_memory} bytes stayed full for "
+                        f"{self._max_block_ms} ms; send more slowly or raise buffer_memory"
+                    )
+                self._release()
+                try:
+                    self._driver.wait_for(settled, deadline.remaining_ms(NEVER_MS) / 1000, None)
+                finally:
+                    self._acquire()
+        finally:
+            self._short_of_memory -= 1

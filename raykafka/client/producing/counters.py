@@ -1,0 +1,18 @@
+"""What a producer counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Counters:
+    """Totals since the producer was made."""
+
+    records_sent: int = 0
+    """Acknowledged, or handed to the socket with ``acks=0``."""
+    records_failed: int = 0
+    batches_sent: int = 0
+    bytes_sent: int = 0
+    """Of batches, as they are stored, repeated attempts not counted."""
+    retries: int = 0

@@ -1,0 +1,206 @@
+"""The two kinds of groups: a chunk of ``send`` calls, and a table."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from raykafka.client.producing.delivery import Delivery, Driver, Group
+from raykafka.client.producing.futures import BatchMetadata
+from raykafka.errors import RaykafkaError
+from raykafka.model import RecordMetadata
+
+Int64Array = npt.NDArray[np.int64]
+
+RECORD_OVERHEAD_BYTES = 24
+"""What a record takes in a batch beside key and value: timestamp, offsets of three columns."""
+
+
+class Chunk(Group):
+    """Records of one topic as columns that grow, until they are cut into batches.
+
+    A column that no record has used yet is None. Changed only under the accumulator's lock while
+    ``open``, and only by the holder of the sender's turn afterwards.
+    """
+
+    __slots__ = (
+        "_batch_of",
+        "_errors",
+        "_failure",
+        "_position_of",
+        "due_ms",
+        "due_wall_ms",
+        "headers",
+        "keys",
+        "last_ms",
+        "limit",
+        "mark_index",
+        "mark_ms",
+        "open",
+        "partitions",
+        "schema_id",
+        "values",
+    )
+
+    def __init__(
+        self, driver: Driver, topic: str, *, created_ms: int, limit: int, schema_id: int
+    ) -> None:
+        super().__init__(driver, topic, created_ms)
+        self.limit = limit
+        self.schema_id = schema_id
+        self.open = True
+        self.due_ms = created_ms
+        """Monotonic time at which it is sent even if it is not full."""
+        self.due_wall_ms = 0
+        """The same by the wall clock, which ``send`` reads anyway."""
+        self.values: list[Any] = []
+        """Bytes or None of an untyped topic; of a typed one a tuple per row."""
+        self.keys: list[bytes | None] | None = None
+        self.headers: list[Sequence[tuple[str, bytes | None]] | None] | None = None
+        self.partitions: list[int] | None = None
+        """Where the caller wants each record, -1 for no wish."""
+        self.mark_index: list[int] = []
+        """First record of each run of equal timestamps."""
+        self.mark_ms: list[int] = []
+        self.last_ms = -1
+        self._batch_of: Sequence[int] | None = None
+        self._position_of: Sequence[int] | None = None
+        self._errors: Mapping[int, RaykafkaError] = {}
+        self._failure: RaykafkaError | None = None
+
+    @property
+    def typed(self) -> bool:
+        """Whether its values are rows of columns."""
+        return bool(self.values) and type(self.values[0]) is tuple
+
+    def timestamps(self) -> Int64Array:
+        """The timestamp of every record, in milliseconds."""
+        bounds = np.array([*self.mark_index, len(self.values)], np.int64)
+        return np.repeat(np.array(self.mark_ms, np.int64), bounds[1:] - bounds[:-1])
+
+    def timestamp_list(self) -> list[int]:
+        """The same as a plain list, for a few records."""
+        marks = self.mark_ms
+        if len(marks) == 1:
+            return marks * len(self.values)
+        bounds = pairwise([*self.mark_index, len(self.values)])
+        return [
+            mark
+            for mark, (start, end) in zip(marks, bounds, strict=True)
+            for _ in range(start, end)
+        ]
+
+    def place(
+        self,
+        deliveries: Sequence[Delivery],
+        batch_of: Sequence[int] | None,
+        position_of: Sequence[int] | None,
+        errors: Mapping[int, RaykafkaError],
+    ) -> None:
+        """Say where the records went: with None all of them are in the only delivery, in order.
+
+        ``batch_of`` is an index into ``deliveries``, -1 for a record in ``errors``.
+        """
+        self._batch_of, self._position_of, self._errors = batch_of, position_of, errors
+        self.pending = len(deliveries)
+        self.deliveries = deliveries
+        self._let_go()
+
+    def fail(self, error: RaykafkaError) -> None:
+        self._failure = error
+        self.deliveries = ()
+        self._let_go()
+
+    def settled(self, index: int) -> bool:
+        if self.deliveries is None:
+            return False
+        if self.pending == 0:
+            return True
+        delivery = self._delivery(index)
+        return delivery is None or delivery.done
+
+    def error(self, index: int) -> RaykafkaError | None:
+        delivery = self._delivery(index)
+        if delivery is not None:
+            return delivery.error
+        return self._failure or self._errors[index]
+
+    def result(self, index: int) -> RecordMetadata:
+        delivery = self._delivery(index)
+        assert delivery is not None
+        position = index if self._position_of is None else self._position_of[index]
+        offset = delivery.base_offset + position if delivery.base_offset >= 0 else -1
+        timestamp = delivery.append_time_ms
+        if timestamp < 0:
+            timestamp = self.mark_ms[bisect_right(self.mark_index, index) - 1]
+        return RecordMetadata(self.topic, delivery.partition, int(offset), timestamp)
+
+    def _delivery(self, index: int) -> Delivery | None:
+        if not self.deliveries:
+            return None
+        if self._batch_of is None:
+            return self.deliveries[0]
+        batch = self._batch_of[index]
+        return None if batch < 0 else self.deliveries[batch]
+
+    def _let_go(self) -> None:
+        self.values, self.keys, self.headers, self.partitions = [], None, None, None
+
+
+class TableGroup(Group):
+    """A table, already cut into batches of its columns; partition -1 means wherever it is best."""
+
+    __slots__ = ("_failure", "parts", "schema_id")
+
+    def __init__(
+        self,
+        driver: Driver,
+        topic: str,
+        created_ms: int,
+        parts: Sequence[tuple[int, pa.RecordBatch]],
+        schema_id: int,
+    ) -> None:
+        """``parts``: partitions and their records in the storage schema."""
+        super().__init__(driver, topic, created_ms)
+        self.parts = parts
+        self.schema_id = schema_id
+        self._failure: RaykafkaError | None = None
+        if not parts:
+            self.deliveries = ()
+
+    def place(self, deliveries: Sequence[Delivery]) -> None:
+        """One delivery per part, in their order."""
+        self.pending = len(deliveries)
+        self.deliveries = deliveries
+        self.parts = ()
+
+    def fail(self, error: RaykafkaError) -> None:
+        self._failure = error
+        self.deliveries = ()
+        self.parts = ()
+
+    def settled(self, index: int) -> bool:
+        return self.complete()
+
+    def error(self, index: int) -> RaykafkaError | None:
+        """The first error of any batch; the other batches may be in the log."""
+        failures = (delivery.error for delivery in self.deliveries or () if delivery.error)
+        return self._failure or next(failures, None)
+
+    def result(self, index: int) -> list[BatchMetadata]:
+        return [
+            BatchMetadata(
+                self.topic,
+                delivery.partition,
+                delivery.base_offset,
+                delivery.max_timestamp,
+                delivery.count,
+            )
+            for delivery in self.deliveries or ()
+        ]
