@@ -20,10 +20,10 @@ from raykafka.client.cluster.deadline import Deadline
 from raykafka.client.cluster.leader_connections import LeaderConnections
 from raykafka.client.cluster.metadata import ClusterMetadata
 from raykafka.client.producing.accumulator import NEVER_MS, Accumulator
+from raykafka.client.producing.counters import Counters
 from raykafka.client.producing.delivery import Group
 from raykafka.client.producing.futures import Callbacks
 from raykafka.client.producing.producer_ids import ProducerIds
-from raykafka.client.producing.counters import Counters
 from raykafka.client.producing.transmitter import Transmitter
 from raykafka.client.producing.turn import Turn
 from raykafka.clock import Clock
