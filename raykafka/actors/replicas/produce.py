@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from raykafka.actors.ports import Buffer, Reply
 from raykafka.actors.replicas.flushing import Flusher
-from raykafka.actors.replicas.replica import ParkedProduce
+from raykafka.actors.replicas.replica import ParkedProduce, Replica
 from raykafka.actors.replicas.replica_set import ReplicaSet
 from raykafka.actors.replicas.waiting import WakeQueue
 from raykafka.clock import Clock
@@ -24,7 +24,7 @@ from raykafka.errors import (
 )
 from raykafka.log.batch import validate_batch
 from raykafka.log.batch_header import BatchHeader, verify
-from raykafka.model import FsyncPolicy
+from raykafka.model import FsyncPolicy, TimestampType
 from raykafka.protocol.messages import ProduceRequest, ProduceResponse
 from raykafka.storage.disk_guard import DiskGuard
 
@@ -89,7 +89,7 @@ class ProduceHandler:
                 self._flusher.request(replica)  # a sealed segment is durable whatever the policy
         response = ProduceResponse(
             base_offset=result.base_offset,
-            append_time_ms=result.append_time_ms,
+            append_time_ms=result.append_time_ms if _is_append_time(replica) else -1,
             log_start_offset=replica.log.log_start_offset,
             duplicate=result.duplicate,
         )
@@ -105,6 +105,10 @@ class ProduceHandler:
         # The answer is on its way before any reader is woken.
         if replica.waiters and machine.high_watermark != seen:
             self._wake.add(replica)
+
+
+def _is_append_time(replica: Replica) -> bool:
+    return replica.config.message_timestamp_type is TimestampType.LOG_APPEND_TIME
 
 
 def _check_header(header: BatchHeader, size: int) -> None:

@@ -67,6 +67,19 @@ def test_acks_none_is_appended_and_never_answered(tmp_path: Path) -> None:
     run(scenario())
 
 
+@pytest.mark.parametrize("kind", ["CreateTime", "LogAppendTime"])
+def test_the_append_time_is_told_only_where_it_is_the_records_time(
+    tmp_path: Path, kind: str
+) -> None:
+    async def scenario() -> None:
+        async with ActorHarness(tmp_path) as actor:
+            await actor.assign(0, configs={"message.timestamp.type": kind})
+            answer = actor.produced(0, b"a")
+            assert (answer.append_time_ms >= 0) == (kind == "LogAppendTime")
+
+    run(scenario())
+
+
 def test_an_idempotent_batch_sent_twice_is_written_once(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with ActorHarness(tmp_path) as actor:
