@@ -129,6 +129,20 @@ def test_seek_discards_what_was_fetched(cluster: ScriptedCluster, topic: Topic) 
         assert values(consumer, 2) == [b"5", b"6"]
 
 
+@pytest.mark.parametrize("at_end", [False, True])
+def test_a_push_on_its_way_does_not_undo_a_seek(
+    cluster: ScriptedCluster, topic: Topic, at_end: bool
+) -> None:
+    with reader(cluster) as consumer:
+        assert len(values(consumer, 6)) == 6
+        for number in range(6, 30):
+            cluster.append(topic, [b"%d" % number])  # pushed at once, and not read yet
+            consumer.seek_to_end(P0) if at_end else consumer.seek_to_beginning(P0)
+            assert consumer.position(P0) == (number + 1 if at_end else 0)
+            if not at_end:
+                assert values(consumer, 1, max_records=1) == [b"0"]
+
+
 @pytest.mark.parametrize("offset", [-1, 1.5, "1", True, None])
 def test_seek_refuses_what_is_no_offset(cluster: ScriptedCluster, offset: object) -> None:
     with reader(cluster) as consumer, pytest.raises(InvalidRequestError, match="offset"):
