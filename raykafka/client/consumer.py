@@ -41,9 +41,9 @@ class Consumer:
     """Reads the partitions it is told to ``assign``; names and meanings are Kafka's.
 
     Leaders push records as they are committed, into the buffers of the sockets, up to
-    ``fetch_max_bytes`` each; ``poll`` reads them from there. There is no thread in the background,
-    and none but the calling one may use the consumer at a time (``IllegalStateError``);
-    ``wakeup`` alone may be called from anywhere.
+    ``fetch_max_bytes`` each; ``poll`` reads them from there, not a thread in the background. No two
+    threads may use the consumer at a time (``IllegalStateError``); ``wakeup`` alone may be called
+    from anywhere.
 
     On the machine that holds a partition its segments are memory-mapped instead of sent
     (``mapped_reads``). With ``check_crcs`` the CRC-32C of every batch that came over a socket is
