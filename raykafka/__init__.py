@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from raykafka.model import OffsetAndTimestamp as OffsetAndTimestamp
     from raykafka.model import RecordMetadata as RecordMetadata
     from raykafka.model import TopicPartition as TopicPartition
+    from raykafka.protocol.messages import ConfigChange as ConfigChange
+    from raykafka.protocol.messages import ConfigResource as ConfigResource
     from raykafka.runtime import Cluster as Cluster
     from raykafka.runtime import connect as connect
     from raykafka.runtime import start as start
@@ -39,6 +41,8 @@ _MODULE_OF = {
     "AsyncConsumer": "raykafka.client.aio",
     "AsyncProducer": "raykafka.client.aio",
     "Cluster": "raykafka.runtime",
+    "ConfigChange": "raykafka.protocol.messages",
+    "ConfigResource": "raykafka.protocol.messages",
     "Consumer": "raykafka.client.consumer",
     "ConsumerRecord": "raykafka.client.consuming.records",
     "IsolationLevel": "raykafka.model",
