@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from ray_cluster import read_all
 
 import raykafka
 from raykafka.errors import RaykafkaError
 from raykafka.protocol.messages import ActorInfo
 from raykafka.runtime import Cluster
-from tests.kits.ray_cluster import read_all
 
 PARTITIONS = 4
 TOPIC = "load"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import ray
+from ray_cluster import actor_names, read_all
 
 import raykafka
 from raykafka import TopicPartition
@@ -26,7 +27,6 @@ from raykafka.errors import (
 )
 from raykafka.places import cluster_home
 from raykafka.runtime import Cluster
-from tests.kits.ray_cluster import actor_names, read_all
 
 CONFIGS = {"partition.actors": "1", "partition.actor.spares": "0"}
 

@@ -6,6 +6,16 @@ import asyncio
 from pathlib import Path
 
 import pyarrow as pa
+from partition_kit import (
+    EPOCH,
+    TOPIC,
+    TOPIC_ID,
+    ActorHarness,
+    assignment,
+    batches_in,
+    run,
+    until,
+)
 
 from raykafka.actors.ports import PartitionRemoval
 from raykafka.errors import (
@@ -18,16 +28,6 @@ from raykafka.errors import (
 )
 from raykafka.log.batch_header import read_header
 from raykafka.model import PartitionId, TopicId
-from tests.kits.partition_kit import (
-    EPOCH,
-    TOPIC,
-    TOPIC_ID,
-    ActorHarness,
-    assignment,
-    batches_in,
-    run,
-    until,
-)
 
 
 def test_the_same_assignment_twice_changes_nothing(tmp_path: Path) -> None:

@@ -6,6 +6,16 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from partition_kit import (
+    EPOCH,
+    TOPIC_ID,
+    ActorHarness,
+    RecordedConnection,
+    batches_in,
+    run,
+    turns,
+    until,
+)
 
 from raykafka.errors import (
     FencedLeaderEpochError,
@@ -20,16 +30,6 @@ from raykafka.log.batch_header import read_header
 from raykafka.log.schema import UNTYPED_SCHEMA
 from raykafka.model import PartitionId
 from raykafka.protocol.messages import ApiKey, FetchPartition, FetchRequest
-from tests.kits.partition_kit import (
-    EPOCH,
-    TOPIC_ID,
-    ActorHarness,
-    RecordedConnection,
-    batches_in,
-    run,
-    turns,
-    until,
-)
 
 P0 = PartitionId(TOPIC_ID, 0)
 

@@ -5,6 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from partition_kit import (
+    ActorHarness,
+    RecordedConnection,
+    RecordedReply,
+    batches_in,
+    run,
+    turns,
+)
+
 from raykafka.errors import (
     FetchSessionIdNotFoundError,
     InvalidRequestError,
@@ -15,14 +24,6 @@ from raykafka.errors import (
 )
 from raykafka.log.batch_header import read_header
 from raykafka.protocol.messages import ApiKey, FetchCreditRequest
-from tests.kits.partition_kit import (
-    ActorHarness,
-    RecordedConnection,
-    RecordedReply,
-    batches_in,
-    run,
-    turns,
-)
 
 
 def credit(actor: ActorHarness, session: RecordedReply, **fields: Any) -> RecordedReply:

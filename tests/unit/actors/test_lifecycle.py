@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from partition_kit import ActorHarness, RecordedListener, assignment, run, until
 
 from raykafka.actors.broker import BrokerActor
 from raykafka.actors.ports import BrokerSpec, NodeInfo
@@ -17,7 +18,6 @@ from raykafka.errors import (
     NetworkError,
 )
 from raykafka.model import Endpoint
-from tests.kits.partition_kit import ActorHarness, RecordedListener, assignment, run, until
 
 
 def test_start_is_idempotent_and_a_slot_has_one_owner(tmp_path: Path) -> None:

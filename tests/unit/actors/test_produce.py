@@ -9,6 +9,17 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from partition_kit import (
+    EPOCH,
+    TOPIC_ID,
+    ActorHarness,
+    batches_in,
+    message,
+    run,
+    turns,
+    until,
+    value_batch,
+)
 
 from raykafka.errors import (
     CorruptMessageError,
@@ -30,17 +41,6 @@ from raykafka.log.batch_header import read_header
 from raykafka.log.schema import UNTYPED_SCHEMA
 from raykafka.model import PartitionId
 from raykafka.protocol.messages import ApiKey, ProduceRequest
-from tests.kits.partition_kit import (
-    EPOCH,
-    TOPIC_ID,
-    ActorHarness,
-    batches_in,
-    message,
-    run,
-    turns,
-    until,
-    value_batch,
-)
 
 P0 = PartitionId(TOPIC_ID, 0)
 

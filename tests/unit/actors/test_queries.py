@@ -5,6 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from partition_kit import (
+    EPOCH,
+    TOPIC_ID,
+    ActorHarness,
+    message,
+    run,
+    value_batch,
+)
+
 from raykafka.errors import (
     FencedLeaderEpochError,
     InvalidRequestError,
@@ -20,14 +29,6 @@ from raykafka.protocol.messages import (
     ListOffsetsPartition,
     ListOffsetsRequest,
     ProduceRequest,
-)
-from tests.kits.partition_kit import (
-    EPOCH,
-    TOPIC_ID,
-    ActorHarness,
-    message,
-    run,
-    value_batch,
 )
 
 
