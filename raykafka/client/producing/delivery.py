@@ -57,7 +57,9 @@ class Delivery:
     def __init__(
         self, group: Group, topic: str, partition: int, batch: Records, schema_id: int
     ) -> None:
-        self.group = group
+        self.group: Group | None = group
+        """None once it is settled: a group and its deliveries must not keep each other alive, or
+        every batch is left to the garbage collector, whose pauses producers would feel."""
         self.topic = topic
         self.partition = partition
         self.batch: Records | None = batch
@@ -87,6 +89,7 @@ class Delivery:
         self.error = error
         self.batch = None
         self.encoded = None
+        self.group = None
         self.done = True
 
 

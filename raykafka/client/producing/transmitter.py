@@ -326,7 +326,8 @@ class Transmitter:
     # --- the end of a delivery --------------------------------------------------------------------
 
     def _settle(self, delivery: Delivery, error: RaykafkaError | None) -> None:
-        if delivery.done:
+        group = delivery.group
+        if group is None:
             return
         counters = self.counters
         if error is None:
@@ -338,7 +339,6 @@ class Transmitter:
             counters.records_failed += delivery.count
         delivery.settle(error)
         self.unsettled -= 1
-        group = delivery.group
         group.pending -= 1
         self._completed(group)
 
