@@ -34,6 +34,7 @@ from raykafka.actors.replicas.replica import Replica
 from raykafka.actors.replicas.replica_set import ReplicaSet
 from raykafka.actors.replicas.upkeep import Upkeep
 from raykafka.actors.replicas.waiting import WakeQueue
+from raykafka.actors.requests import RequestTasks
 from raykafka.clock import Clock
 from raykafka.config import BrokerConfig
 from raykafka.errors import IllegalStateError, NotLeaderOrFollowerError, RaykafkaError
@@ -58,6 +59,7 @@ class _Parts:
     flusher: Flusher
     assigner: Assigner
     upkeep: Upkeep
+    requests: RequestTasks
     listener: Listener
 
 
@@ -123,6 +125,7 @@ class PartitionActor:
             if parts is None:
                 return
             await parts.listener.close()
+            await parts.requests.close()
             parts.upkeep.stop()
             await parts.assigner.close()
             await parts.flusher.close()
@@ -140,6 +143,7 @@ class PartitionActor:
             parts.upkeep.stop()
             parts.flusher.abandon()
             await parts.listener.close()
+            await parts.requests.close()
             await parts.assigner.close()
             self._directory.unlock()
 
@@ -152,16 +156,18 @@ class PartitionActor:
         disk_guard = DiskGuard(path, reserve, clock=clock)
         wake = WakeQueue(loop)
         flusher = Flusher(loop, wake, self._on_log_failed)
+        requests = RequestTasks()
         handlers = _handlers(
             ProduceHandler(replicas, wake, flusher, disk_guard, clock),
             FetchHandler(replicas, PartitionReader(self._host_id), loop, config.max_parked_fetches),
             QueryHandler(replicas, disk_guard),
+            requests,
         )
         listener, endpoint = await listen(self._listener_factory, self.spec, config, handlers)
         assigner = Assigner(replicas, store, wake, flusher, clock, config, self.spec.broker_id)
         upkeep = Upkeep(replicas, wake, flusher, clock, config.log_retention_check_interval_ms)
         upkeep.start()
-        self._parts = _Parts(store, flusher, assigner, upkeep, listener)
+        self._parts = _Parts(store, flusher, assigner, upkeep, requests, listener)
         return ActorStarted(self.pid, endpoint)
 
     def _on_log_failed(self, replica: Replica, error: RaykafkaError) -> None:
@@ -199,13 +205,13 @@ def _close_logs(replicas: Sequence[Replica]) -> bool:
 
 
 def _handlers(
-    produce: ProduceHandler, fetch: FetchHandler, queries: QueryHandler
+    produce: ProduceHandler, fetch: FetchHandler, queries: QueryHandler, requests: RequestTasks
 ) -> Mapping[ApiKey, Handler]:
     return {
         ApiKey.PRODUCE: produce.handle,
         ApiKey.FETCH: fetch.handle_fetch,
         ApiKey.FETCH_CREDIT: fetch.handle_credit,
         ApiKey.LIST_OFFSETS: queries.handle_list_offsets,
-        ApiKey.DELETE_RECORDS: queries.handle_delete_records,
+        ApiKey.DELETE_RECORDS: requests.handler(queries.delete_records),
         ApiKey.DESCRIBE_LOG_DIRS: queries.handle_describe_log_dirs,
     }

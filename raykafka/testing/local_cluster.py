@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from raykafka.actors.controller import ControllerActor
+from raykafka.actors.controller import LOCK_TIMEOUT_S, ControllerActor
 from raykafka.actors.endpoint_file import endpoint_file, write_endpoint_file
 from raykafka.actors.ports import ControllerSpec
 from raykafka.assembly import make_controller
@@ -40,8 +40,12 @@ class LocalCluster:
         configs: Mapping[str, str] | None = None,
         name: str = "local",
         partition_actors: int = 2,
+        lock_timeout_s: float = LOCK_TIMEOUT_S,
     ) -> None:
-        """``configs`` are broker settings. Nothing runs before ``start`` or the ``with`` block."""
+        """``configs`` are broker settings. Nothing runs before ``start`` or the ``with`` block.
+
+        ``lock_timeout_s`` bounds the wait for another cluster to let go of the directory.
+        """
         self.data_dir = os.path.abspath(os.fspath(data_dir))
         self.bootstrap = FileBootstrap(endpoint_file(self.data_dir))
         """Finds the controller, also after it was killed; picklable."""
@@ -52,6 +56,7 @@ class LocalCluster:
             host="127.0.0.1",
             configs={"partition.actors": str(partition_actors), **(configs or {})},
         )
+        self._lock_timeout_s = lock_timeout_s
         self._thread: LoopThread | None = None
         self._actors = LocalActors()
         self._controller: ControllerActor | None = None
@@ -129,7 +134,11 @@ class LocalCluster:
 
     async def _start_controller(self) -> None:
         actors = self._actors
-        self._controller = make_controller(self._spec, lambda port: LocalSpawner(actors, port))
+        self._controller = make_controller(
+            self._spec,
+            lambda port: LocalSpawner(actors, port),
+            lock_timeout_s=self._lock_timeout_s,
+        )
         access = await self._controller.start()
         write_endpoint_file(self.data_dir, access)
 

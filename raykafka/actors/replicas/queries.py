@@ -4,6 +4,7 @@ inside.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from raykafka.actors.ports import Reply
@@ -58,11 +59,16 @@ class QueryHandler:
             part.topic_id, part.partition, found.offset, found.timestamp, found.leader_epoch
         )
 
-    def handle_delete_records(
-        self, request: DeleteRecordsRequest, payload: Any, reply: Reply
-    ) -> None:
-        """DELETE_RECORDS (KIP-107): moves the log start offset; segments below it are deleted."""
-        reply(DeleteRecordsResponse([self._delete_records(part) for part in request.partitions]))
+    async def delete_records(self, request: DeleteRecordsRequest) -> DeleteRecordsResponse:
+        """DELETE_RECORDS (KIP-107): moves the log start offset; segments below it are deleted.
+
+        Each partition waits for the disk, so others get their turn in between.
+        """
+        deleted = []
+        for part in request.partitions:
+            deleted.append(self._delete_records(part))
+            await asyncio.sleep(0)
+        return DeleteRecordsResponse(deleted)
 
     def _delete_records(self, part: DeleteRecordsPartition) -> DeletedRecords:
         try:

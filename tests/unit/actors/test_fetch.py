@@ -20,6 +20,7 @@ from partition_kit import (
 from raykafka.errors import (
     FencedLeaderEpochError,
     InvalidRequestError,
+    LogDamagedError,
     NotLeaderOrFollowerError,
     OffsetOutOfRangeError,
     ServerBusyError,
@@ -253,3 +254,32 @@ def test_both_isolation_levels_see_committed_records(tmp_path: Path, isolation: 
             assert len(batches_in(actor.fetch((0, 0), isolation=isolation))) == 1
 
     run(scenario())
+
+
+def test_damaged_records_are_never_served_and_the_rest_is(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with ActorHarness(tmp_path) as actor:
+            await actor.assign(0, 1)
+            for _ in range(3):
+                actor.produced(0, b"x" * 1000)
+            actor.produced(1, b"healthy")
+        _flip_a_bit_in_the_second_batch(tmp_path / "t-0")
+        async with ActorHarness(tmp_path) as actor:
+            await actor.assign(0, 1, opened_before=True)
+            reply = actor.fetch((0, 0), (1, 0))
+            assert [len(part.sizes) for part in reply.answer.partitions] == [1, 1]
+            part = actor.fetch((0, 1)).answer.partitions[0]
+            assert part.error_code == LogDamagedError.code
+            assert "seek to 2" in part.error_message
+            assert len(batches_in(actor.fetch((0, 2)))) == 1
+            assert actor.produced(0, b"after").base_offset == 3
+
+    run(scenario())
+
+
+def _flip_a_bit_in_the_second_batch(directory: Path) -> None:
+    [segment] = directory.glob("*.arrow")
+    data = bytearray(segment.read_bytes())
+    second = data.index(b"x" * 1000, data.index(b"x" * 1000) + 1000)
+    data[second + 10] ^= 1
+    segment.write_bytes(data)

@@ -11,6 +11,7 @@ from partition_kit import (
     ActorHarness,
     message,
     run,
+    until,
     value_batch,
 )
 
@@ -37,10 +38,11 @@ def listed(actor: ActorHarness, timestamp: int, partition: int = 0, epoch: int =
     return actor.request(ApiKey.LIST_OFFSETS, ListOffsetsRequest([part])).answer.partitions[0]
 
 
-def deleted(actor: ActorHarness, before: int, partition: int = 0) -> Any:
+async def deleted(actor: ActorHarness, before: int, partition: int = 0) -> Any:
     part = DeleteRecordsPartition(TOPIC_ID, partition, before, EPOCH)
-    request = DeleteRecordsRequest([part])
-    return actor.request(ApiKey.DELETE_RECORDS, request).answer.partitions[0]
+    reply = actor.request(ApiKey.DELETE_RECORDS, DeleteRecordsRequest([part]))
+    await until(lambda: bool(reply.answers))
+    return reply.answer.partitions[0]
 
 
 def produce_at(actor: ActorHarness, timestamp: int, count: int = 1) -> None:
@@ -76,7 +78,8 @@ def test_errors_stand_in_the_result(tmp_path: Path) -> None:
             assert listed(actor, -1, partition=4).error_code == NotLeaderOrFollowerError.code
             assert listed(actor, -1, epoch=EPOCH - 1).error_code == FencedLeaderEpochError.code
             assert listed(actor, -7).error_code == InvalidRequestError.code
-            assert deleted(actor, 0, partition=4).error_code == NotLeaderOrFollowerError.code
+            refused = await deleted(actor, 0, partition=4)
+            assert refused.error_code == NotLeaderOrFollowerError.code
 
     run(scenario())
 
@@ -87,14 +90,14 @@ def test_deleted_records_are_out_of_range_also_after_a_restart(tmp_path: Path) -
             await actor.assign(0)
             for number in range(4):
                 produce_at(actor, 1000 + number)
-            assert deleted(actor, 5).error_code == OffsetOutOfRangeError.code
-            assert deleted(actor, 2).low_watermark == 2
-            assert deleted(actor, 1).low_watermark == 2
+            assert (await deleted(actor, 5)).error_code == OffsetOutOfRangeError.code
+            assert (await deleted(actor, 2)).low_watermark == 2
+            assert (await deleted(actor, 1)).low_watermark == 2
             assert listed(actor, -2).offset == 2
             part = actor.fetch((0, 1)).answer.partitions[0]
             assert part.error_code == OffsetOutOfRangeError.code
             assert part.log_start_offset == 2
-            assert deleted(actor, -1).low_watermark == 4
+            assert (await deleted(actor, -1)).low_watermark == 4
         async with ActorHarness(tmp_path) as actor:
             await actor.assign(0, opened_before=True)
             assert listed(actor, -2).offset == 4
