@@ -82,12 +82,13 @@ class Producer:
         self._key_serializer = as_serialize(config.key_serializer, "key_serializer")
         self._value_serializer = as_serialize(config.value_serializer, "value_serializer")
         self._partitioner = cast("Partitioner | None", config.partitioner)
+        self._targets: dict[str, _Target] = {}
+        # Before the sender's own: who hears of a failure must not find what led to it still here.
+        self._metadata.on_update(self._forget_targets)
         self._sender = Sender(config, self._metadata, clock)
         self._append = self._sender.accumulator.append
-        self._targets: dict[str, _Target] = {}
         self._buffers: dict[str, TopicBuffer] = {}
         self._simple = self._partitioner is None and self._value_serializer is None
-        self._metadata.on_update(self._forget_targets)
         self._closed = False
         self._pid = os.getpid()
         _live.add(self)
