@@ -89,14 +89,16 @@ def run_console(block: Block, cwd: Path, environment: dict[str, str]) -> None:
             ["bash", "-c", command],
             cwd=cwd,
             env=environment,
-            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
             timeout=120,
         )
-        output = done.stdout + done.stderr
-        assert done.returncode == 0, f"$ {command}\nexited {done.returncode}\n{output}"
-        missing = missing_line(expected, output)
-        assert missing is None, f"$ {command}\nshould print {missing!r}, printed\n{output}"
+        printed = done.stdout
+        assert done.returncode == 0, f"$ {command}\nexited {done.returncode}\n{printed}"
+        missing = missing_line(expected, printed)
+        assert missing is None, f"$ {command}\nshould print {missing!r}, printed\n{printed}"
 
 
 def run_python(page: Path, block: Block, namespace: dict[str, Any]) -> str:
