@@ -259,7 +259,7 @@ def test_a_producer_id_that_the_controller_forgot_is_replaced(
 def test_a_delivery_that_takes_too_long_fails_and_the_next_ones_go_on(
     cluster: ProduceCluster, topic: Topic
 ) -> None:
-    settings = {"delivery_timeout_ms": 300, "request_timeout_ms": 100, "linger_ms": 0}
+    settings = {"delivery_timeout_ms": 1500, "request_timeout_ms": 400, "linger_ms": 0}
     with Producer(cluster.bootstrap, retry_backoff_ms=1, **settings) as producer:
         producer.send("t", b"0").get(10)
         cluster.rule = lambda request, header: ignore
@@ -277,7 +277,7 @@ def test_a_delivery_that_takes_too_long_fails_and_the_next_ones_go_on(
 def test_a_delivery_that_arrived_unheard_is_not_doubled_by_the_next(
     cluster: ProduceCluster, topic: Topic
 ) -> None:
-    settings = {"delivery_timeout_ms": 200, "request_timeout_ms": 100, "linger_ms": 0}
+    settings = {"delivery_timeout_ms": 1500, "request_timeout_ms": 400, "linger_ms": 0}
     with Producer(cluster.bootstrap, retry_backoff_ms=1, **settings) as producer:
         producer.send("t", b"0").get(10)
         cluster.rule = lambda request, header: append_silently
