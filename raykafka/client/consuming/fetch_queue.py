@@ -130,10 +130,6 @@ class FetchQueue:
         waiting = self._waiting.get(partition)
         return waiting.frames[-1].last_header.next_offset if waiting else position
 
-    def has_any(self, skip: Container[TopicPartition]) -> bool:
-        """Whether something waits in a partition that is not in ``skip``."""
-        return any(partition not in skip for partition in self._waiting)
-
     def drop(self, partition: TopicPartition) -> None:
         """Forget everything fetched from the partition."""
         waiting = self._waiting.pop(partition, None)

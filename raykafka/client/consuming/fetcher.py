@@ -327,7 +327,7 @@ class Fetcher:
         if cut.last_header is not None:
             next_offset = cut.last_header.next_offset
             self._retries.settled(partition)
-            session.expected[partition] = planned._replace(offset=next_offset)
+            session.expected[partition] = PlannedFetch(planned[0], planned[1], next_offset)
             size = sum(cut.costs)
             session.account.held += size
             self.frames += 1

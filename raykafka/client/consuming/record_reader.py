@@ -65,10 +65,11 @@ class RecordReader:
 
         Raises what stands at a partition's position, once nothing else is there to hand out.
         """
+        queue = self._fetcher.queue
         deadline: Deadline | None = None
+        self.maintain()
         while True:
-            self.maintain()
-            batch = self._fetcher.queue.head(self._subscription.paused)
+            batch = queue.head(self._subscription.paused)
             if batch is not None:
                 if batch.columns.num_rows:
                     self._woken = False  # returning is all that was asked for
@@ -89,6 +90,8 @@ class RecordReader:
             else:
                 remaining = deadline.remaining_ms(_LONGEST_WAIT_MS)
             self._connections.pump(self._fetcher.retry_in_ms(min(remaining, _LONGEST_WAIT_MS)))
+            if queue.head(self._subscription.paused) is None:
+                self.maintain()
 
     def take(
         self, max_records: int, max_bytes: float = UNBOUNDED, *, refill: bool = False

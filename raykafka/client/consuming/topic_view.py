@@ -87,9 +87,12 @@ class TopicView:
 
     def decoder(self, name: str) -> TopicDecoder:
         """Decodes the topic's batches, as of the newest schema known."""
-        topic = self.topic(name)
         made = self._decoders.get(name)
+        if made is not None and made.topic is self._metadata.cached(name):
+            return made
+        topic = self.topic(name)
         if made is not None and made.serves(topic):
+            made.topic = topic
             return made
         made = self._decoders[name] = TopicDecoder(
             topic,
