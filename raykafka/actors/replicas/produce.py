@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from raykafka.actors.ports import Buffer, Reply
 from raykafka.actors.replicas.flushing import Flusher
-from raykafka.actors.replicas.replica import ParkedProduce, Replica
+from raykafka.actors.replicas.replica import FreshBatch, ParkedProduce, Replica
 from raykafka.actors.replicas.replica_set import ReplicaSet
 from raykafka.actors.replicas.waiting import WakeQueue
 from raykafka.clock import Clock
@@ -30,6 +30,10 @@ from raykafka.storage.disk_guard import DiskGuard
 
 MAX_PENDING_PRODUCES = 10_000
 """Batches of one partition that may wait to be committed."""
+
+
+MAX_FRESH_BYTES = 64 << 10
+"""A batch up to this size is handed to waiting readers as it came; a larger one is not kept."""
 
 
 class ProduceHandler:
@@ -94,8 +98,9 @@ class ProduceHandler:
             duplicate=result.duplicate,
         )
         seen = machine.high_watermark
+        end_offset = result.base_offset + header.record_count
         answer_now = machine.on_appended(
-            result.base_offset + header.record_count,
+            end_offset,
             acks,
             ParkedProduce(reply, response),
             deadline_ms=clock.monotonic_ms() + request.timeout_ms,
@@ -104,6 +109,8 @@ class ProduceHandler:
             reply(response)
         # The answer is on its way before any reader is woken.
         if replica.waiters and machine.high_watermark != seen:
+            if size <= MAX_FRESH_BYTES:
+                replica.fresh = FreshBatch(result.base_offset, end_offset, payload)
             self._wake.add(replica)
 
 

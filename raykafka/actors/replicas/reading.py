@@ -60,6 +60,17 @@ class PartitionReader:
             if offset >= high_watermark or max_bytes <= 0:
                 _check_offset(replica, offset)
                 return PartitionRead(_where(replica), (), 0, 0, offset)
+            fresh = replica.fresh
+            if (
+                fresh is not None
+                and fresh.base_offset == offset
+                and fresh.next_offset <= high_watermark
+                and request.columns is None
+            ):
+                # The common case at the end of a log: there is no need to look into the file.
+                size = len(fresh.message)
+                where = _where(replica, [size])
+                return PartitionRead(where, (fresh.message,), size, size, fresh.next_offset)
             return self._read(replica, offset, max_bytes, request)
         except RaykafkaError as error:
             failed = failed_partition(

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from raykafka.actors.ports import PartitionAssignment, Reply
+from raykafka.actors.ports import Buffer, PartitionAssignment, Reply
 from raykafka.actors.replicas.waiting import Waiter, WakeQueue
 from raykafka.config import TopicConfig
 from raykafka.errors import RaykafkaError
@@ -29,6 +29,14 @@ class ParkedProduce(NamedTuple):
     response: ProduceResponse
 
 
+class FreshBatch(NamedTuple):
+    """A batch that has just been appended, for the readers that wait for it."""
+
+    base_offset: int
+    next_offset: int
+    message: Buffer
+
+
 class Replica:
     """A log, the machine that leads it, and the settings every request needs at hand."""
 
@@ -36,6 +44,7 @@ class Replica:
         "appended_bytes",
         "assignment",
         "config",
+        "fresh",
         "log",
         "machine",
         "max_message_bytes",
@@ -63,6 +72,8 @@ class Replica:
         self.waiters: dict[Waiter, int] = {}
         """Parked readers and the offset each of them waits for."""
         self.wake_pending = False
+        self.fresh: FreshBatch | None = None
+        """The batch that readers are being woken for; kept no longer than that."""
         self.configure(assignment, config, schemas)
 
     def configure(

@@ -55,6 +55,7 @@ class WakeQueue:
             for waiter, offset in list(replica.waiters.items()):
                 if offset < high_watermark and replica.waiters.get(waiter) == offset:
                     waiter.on_committed(replica)
+            replica.fresh = None
 
 
 class Parked(Protocol):
