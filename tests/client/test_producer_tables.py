@@ -93,6 +93,35 @@ def test_every_kind_of_table(cluster: ProduceCluster, flights: Topic, data: Any)
     assert [row["tail"] for row in rows] == ["N1", "N2"]
 
 
+def test_rows_need_not_have_the_same_columns(
+    cluster: ProduceCluster, producer: Producer, flights: Topic
+) -> None:
+    rows = [{"carrier": "AA"}, {"delay": 5, "carrier": "BB"}, {"tail": "N3", "carrier": "CC"}]
+    producer.send_table("f", rows, partition=0).get(10)
+    found = [(row["carrier"], row["delay"], row["tail"]) for row in stored(cluster, flights)]
+    assert found == [("AA", None, None), ("BB", 5, None), ("CC", None, "N3")]
+    with pytest.raises(InvalidRecordError, match="'gate' is not in the topic's schema"):
+        producer.send_table("f", [{"carrier": "AA"}, {"carrier": "AA", "gate": "B4"}])
+
+
+@pytest.mark.parametrize("as_rows", [False, True], ids=["dict", "rows"])
+def test_numbers_of_python_have_no_width(
+    cluster: ProduceCluster, producer: Producer, as_rows: bool
+) -> None:
+    embedding = pa.list_(pa.float32(), 2)
+    schema = pa.schema([("a", pa.float32()), ("b", pa.float16()), ("c", embedding)])
+    topic = cluster.create("numbers", partitions=1, schema=schema)
+    rows = [{"a": 1.5, "b": 2, "c": [1, 0.5]}, {"a": None, "b": None, "c": None}]
+    columns = {name: [row[name] for row in rows] for name in schema.names}
+    producer.send_table("numbers", rows if as_rows else columns).get(10)
+    assert [{name: row[name] for name in schema.names} for row in stored(cluster, topic)] == rows
+    for wrong in ([16_777_217], ["1.5"], np.array([1.5])):
+        with pytest.raises(
+            InvalidRecordError, match="column 'a' has type .*, the topic's .* float"
+        ):
+            producer.send_table("numbers", {"a": wrong})
+
+
 def test_an_untyped_topic_takes_values_and_keys(
     cluster: ProduceCluster, topic: Topic, producer: Producer
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -30,10 +31,11 @@ READER_COLUMNS = frozenset({"__offset", "__partition", "__topic"})
 _GOOD_CHUNK_BYTES = 1 << 20
 
 
-def as_table(data: Any) -> pa.Table:
+def as_table(data: Any, wanted: pa.Schema) -> pa.Table:
     """An Arrow table of any kind of table: Arrow, pandas, polars, a dict of arrays, rows as dicts.
 
-    Raises ``SerializationError`` for anything else.
+    ``wanted`` decides on the width of Python's numbers, which have none. Raises
+    ``SerializationError`` for anything else.
     """
     if isinstance(data, pa.Table):
         return data
@@ -43,7 +45,7 @@ def as_table(data: Any) -> pa.Table:
         if isinstance(data, pa.RecordBatchReader):
             return data.read_all()
         if isinstance(data, Mapping):
-            return pa.table(dict(data))
+            return pa.table({name: _column(data[name], name, wanted) for name in data})
         library = type(data).__module__.partition(".")[0]
         if library == "pandas":
             return pa.Table.from_pandas(data, preserve_index=False)
@@ -53,12 +55,47 @@ def as_table(data: Any) -> pa.Table:
         if hasattr(data, "__arrow_c_stream__") or hasattr(data, "__arrow_c_array__"):
             return pa.table(data)
         if isinstance(data, (list, tuple)) and all(isinstance(row, Mapping) for row in data):
-            return pa.Table.from_pylist([dict(row) for row in data])
+            return _table_of_rows(data, wanted)
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise SerializationError(f"the data do not make an Arrow table: {error}") from error
     raise SerializationError(
         f"cannot make a table of {type(data).__name__}; send an Arrow table or batch, a pandas or "
         "polars frame, a dict of arrays or a list of dicts"
+    )
+
+
+def _table_of_rows(rows: Sequence[Mapping[str, Any]], wanted: pa.Schema) -> pa.Table:
+    """A row may lack what others have; Arrow itself would take the columns of the first only."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pa.table(
+        {name: _column([row.get(name) for row in rows], name, wanted) for name in names}
+    )
+
+
+def _column(values: Any, name: str, wanted: pa.Schema) -> Any:
+    """Arrays as they are, lists as arrays."""
+    if not isinstance(values, (list, tuple)):
+        return values
+    array = pa.array(values)
+    position = wanted.get_field_index(name)
+    if position >= 0 and _differs_in_width(array.type, wanted.types[position]):
+        with contextlib.suppress(pa.ArrowException):  # told when the table is made to conform
+            return pa.array(values, wanted.types[position])
+    return array
+
+
+def _differs_in_width(found: pa.DataType, wanted: pa.DataType) -> bool:
+    """Whether Arrow took Python's numbers for longer ones than the floats that are wanted."""
+    types = pa.types
+    if types.is_list(found):
+        kinds = (types.is_list, types.is_large_list, types.is_fixed_size_list)
+        return any(is_kind(wanted) for is_kind in kinds) and _differs_in_width(
+            found.value_type, wanted.value_type
+        )
+    return bool(
+        types.is_floating(wanted)
+        and found != wanted
+        and (types.is_floating(found) or types.is_integer(found))
     )
 
 
@@ -78,7 +115,7 @@ class TablePlan:
         column that was named, ``SerializationError`` where it is no table.
         """
         self._topic = topic
-        table = as_table(data)
+        table = as_table(data, topic.value_schema)
         dropped = set(READER_COLUMNS.intersection(table.column_names))
         key_name = self._key_name(key, table)
         self._keys: pa.Array | None = None
