@@ -93,9 +93,11 @@ def test_errors_are_delivered_and_the_threads_live_on(
 
 
 def test_close_finishes_what_was_requested(
-    commit: GroupCommit[Log], results: queue.Queue[tuple[Log, int | RaykafkaError]]
+    results: queue.Queue[tuple[Log, int | RaykafkaError]],
 ) -> None:
     others = set(threading.enumerate())
+    commit: GroupCommit[Log] = GroupCommit(lambda log, result: results.put((log, result)))
+    assert set(threading.enumerate()) - others
     logs = [Log() for _ in range(20)]
     for log in logs:
         log.go_on.put(None)
@@ -104,5 +106,4 @@ def test_close_finishes_what_was_requested(
     assert {id(results.get_nowait()[0]) for _ in logs} == {id(log) for log in logs}
     with pytest.raises(KafkaStorageError, match="closed"):
         commit.request(logs[0])
-    threads = set(threading.enumerate()) - others
-    assert not [thread for thread in threads if thread.name.startswith("raykafka-fsync")]
+    assert not set(threading.enumerate()) - others
