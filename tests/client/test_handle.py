@@ -19,11 +19,13 @@ from raykafka.client.cluster.bootstrap import Bootstrap
 from raykafka.client.handle import TopicHandle
 from raykafka.client.handles.shared_clients import shared_clients
 from raykafka.errors import (
+    ClusterUnreachableError,
     IllegalStateError,
     InvalidConfigError,
     InvalidRecordError,
     InvalidRequestError,
     OffsetOutOfRangeError,
+    RequestTimedOutError,
     SerializationError,
     UnknownTopicOrPartitionError,
 )
@@ -193,6 +195,31 @@ def test_batches_behind_the_end_of_a_range_are_left_out(cluster: LocalCluster) -
     assert [batch.num_rows for batch in read] == [1, 1]
     assert read.to_table()["id"].to_pylist() == [1, 1]
     assert [record.value["id"] for record in read.records()] == [1, 1]
+
+
+def test_a_range_of_a_topic_that_is_being_written(cluster: LocalCluster) -> None:
+    topic = make(cluster, partitions=2, schema=FLIGHT)
+    for partition in (0, 1):
+        topic.append(flights(1, 2), partition=partition)
+    batches = topic.read().to_batches(metadata=["__partition", "__offset"])
+    seen = [next(batches)]
+    for number in range(20):
+        topic.append(flights(number), partition=number % 2)
+    seen += batches
+    places = pa.Table.from_batches(seen).select(["__partition", "__offset"]).to_pydict()
+    assert sorted(zip(*places.values(), strict=True)) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+
+
+def test_a_leader_that_stays_away_is_reported(tmp_path: Path) -> None:
+    with LocalCluster(tmp_path) as mortal:
+        topic = make(mortal, schema=FLIGHT)
+        topic.append(flights(1))
+        read = topic.read(timeout_ms=200)
+        assert read.offsets() == {0: (0, 1)}
+        mortal.crash()
+        with pytest.raises((RequestTimedOutError, ClusterUnreachableError)):
+            read.to_table()
+        shared_clients.forget(mortal.bootstrap)
 
 
 def test_ranges_by_moment(cluster: LocalCluster) -> None:

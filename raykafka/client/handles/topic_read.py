@@ -135,6 +135,7 @@ class TopicRead:
             auto_offset_reset="none",
             client_id="topic-handle",
             columns=self._columns,
+            request_timeout_ms=max(1_000, min(30_000, self._timeout_ms)),
         )
 
     def _resolve(self, consumer: Consumer) -> dict[TopicPartition, OffsetRange]:
@@ -166,25 +167,29 @@ class TopicRead:
                 consumer.seek(partition, ranges[partition].start)
             deadline = Deadline(clock, self._timeout_ms)
             while reading and left > 0:
+                idle = True
                 for partition, base, chunk in poll(consumer, left):
-                    deadline = Deadline(clock, self._timeout_ms)
+                    idle = False
+                    if partition not in reading:
+                        # Read to its end, and more is written: it must not take the others' turns.
+                        consumer.pause(partition)
+                        continue
                     size = len(chunk)  # type: ignore[arg-type]
                     end = reading[partition]
-                    # A poll may bring more batches of a partition than its range has.
+                    # A poll may bring more of a partition than its range has.
                     wanted = min(left, size if end is None else min(size, end - base))
+                    if end is not None and base + size >= end:
+                        del reading[partition]
                     if wanted > 0:
                         left -= wanted
                         yield partition, base, _first(chunk, wanted, size)
-                if self._ends is not None:
-                    self._drop_finished(consumer, reading)
-                    if reading and left > 0 and deadline.expired:
+                if not idle:
+                    # From now on: what the caller did with the chunks took time as well.
+                    deadline = Deadline(clock, self._timeout_ms)
+                elif self._ends is not None:
+                    _drop_finished(consumer, reading)
+                    if reading and deadline.expired:
                         raise self._stalled(consumer, reading)
-
-    def _drop_finished(self, consumer: Consumer, reading: dict[TopicPartition, int | None]) -> None:
-        for partition, end in list(reading.items()):
-            if end is not None and consumer.position(partition) >= end:
-                consumer.pause(partition)
-                del reading[partition]
 
     def _stalled(
         self, consumer: Consumer, reading: Mapping[TopicPartition, int | None]
@@ -198,6 +203,13 @@ class TopicRead:
 
 
 _FOREVER = 1 << 62
+
+
+def _drop_finished(consumer: Consumer, reading: dict[TopicPartition, int | None]) -> None:
+    """Leave out partitions whose position has passed their end without a record there."""
+    for partition, end in list(reading.items()):
+        if end is not None and consumer.position(partition) >= end:
+            del reading[partition]
 
 
 def _metadata(metadata: Metadata) -> tuple[str, ...]:
