@@ -90,6 +90,17 @@ class MappableStore(Protocol):
         """The file's place on this machine; raises ``MissingFileError``."""
 
 
+@runtime_checkable
+class CachedStore(Protocol):
+    """A store whose reads may wait for a disk, and which knows when."""
+
+    def is_cached(self, path: str, start: int, length: int) -> bool:
+        """Whether a ``read`` of those bytes finds them in memory; raises as ``read`` does."""
+
+    def load(self, path: str, start: int, length: int) -> None:
+        """Bring those bytes into memory; for a thread, since it waits for the disk."""
+
+
 def checked_path(path: str) -> str:
     """``path``, or ``InvalidRequestError`` if it could leave the store's root."""
     parts = path.split("/")

@@ -19,6 +19,7 @@ _NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE})
 _APPEND_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 _REPLACE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 _READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC
+_LOAD = 1 << 20
 
 
 class _OpenFile:
@@ -163,6 +164,25 @@ class LocalStore:
             else:
                 self._mappings.move_to_end(path)
         return mapping.view[start:end]
+
+    def is_cached(self, path: str, start: int, length: int) -> bool:
+        """Whether the system has those bytes of the file in memory."""
+        with self._lock:
+            mapping = self._mappings.get(path)
+            if mapping is None or start + length > mapping.size:
+                mapping = self._map(path, start, length)
+        return mapping.is_resident(start, length)
+
+    def load(self, path: str, start: int, length: int) -> None:
+        """Read those bytes and forget them: the system keeps them."""
+        with self._translated(f"could not read {self._full(path)}"):
+            descriptor = os.open(self._full(checked_path(path)), _READ_FLAGS)
+            try:
+                end = start + length
+                while start < end:
+                    start += len(os.pread(descriptor, min(_LOAD, end - start), start)) or end
+            finally:
+                os.close(descriptor)
 
     def size(self, path: str) -> int:
         """Bytes in the file; raises ``MissingFileError``."""

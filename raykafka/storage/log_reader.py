@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,19 +21,27 @@ from raykafka.log.batch_header import read_header
 from raykafka.log.schema import TIMESTAMP
 from raykafka.log.segment_index import SegmentIndex
 from raykafka.model import OffsetAndTimestamp, PartitionId
-from raykafka.storage.api import LocalFile, MappableStore, MissingFileError, SegmentStore
+from raykafka.storage.api import (
+    CachedStore,
+    LocalFile,
+    MappableStore,
+    MissingFileError,
+    SegmentStore,
+)
 from raykafka.storage.log_segment import LogSegment
 from raykafka.storage.log_types import SegmentSlice
 from raykafka.storage.segments import Segments
 
 _VERIFY_BYTES_PER_CALL = 64 << 20
 """Unverified bytes that one ``locate`` looks at: some milliseconds of an event loop's time."""
+_SURELY_CACHED = 8 << 20
+"""The end of the active segment has just been written: nobody need ask whether it is in memory."""
 
 
 class LogReader:
     """Read access to the segments of one log; nothing damaged ever leaves it."""
 
-    __slots__ = ("_mappable", "_name", "_partition", "_segments", "_store", "schemas")
+    __slots__ = ("_cached", "_mappable", "_name", "_partition", "_segments", "_store", "schemas")
 
     def __init__(
         self,
@@ -45,6 +54,7 @@ class LogReader:
         """``name`` is what messages call the log; ``schemas`` are storage schemas by schema id."""
         self._store = store
         self._mappable = store if isinstance(store, MappableStore) else None
+        self._cached = store if isinstance(store, CachedStore) else None
         self._segments = segments
         self._partition = partition
         self._name = name
@@ -57,11 +67,23 @@ class LogReader:
             self._check_range(offset)
             return []
         segment, index, first = self._find(offset)
-        end = self._end_of_run(index, first, up_to)
-        limit = index.position[first] + max_bytes
-        if end > first + 1 and index.position[end - 1] + index.size[end - 1] > limit:
-            end = max(bisect_right(index.position, limit, first, end) - 1, first + 1)
+        end = self._end_of_read(index, first, max_bytes, up_to)
         return self._batches(segment, index, first, end) if end > first else []
+
+    def cold(self, offset: int, max_bytes: int, up_to: int) -> Callable[[], None] | None:
+        """See ``PartitionLog.cold``."""
+        view, store = self._segments.view, self._cached
+        if store is None or not view.log_start_offset <= offset < min(up_to, view.log_end_offset):
+            return None
+        segment, index, first = self._find(offset)
+        start = index.position[first]
+        if not segment.sealed and segment.size_bytes - start <= _SURELY_CACHED:
+            return None
+        end = self._end_of_read(index, first, max_bytes, up_to)
+        length = index.position[end - 1] + index.size[end - 1] - start if end > first else 0
+        if not length or store.is_cached(segment.path, start, length):
+            return None
+        return functools.partial(store.load, segment.path, start, length)
 
     def locate(self, offset: int, max_batches: int, up_to: int) -> SegmentSlice | None:
         """See ``PartitionLog.locate``."""
@@ -169,6 +191,14 @@ class LogReader:
                         raise self._corrupt(index, number, error) from error
                     return batches[: number - first]
         return batches
+
+    def _end_of_read(self, index: SegmentIndex, first: int, max_bytes: int, up_to: int) -> int:
+        """One past the last batch that a read from batch ``first`` returns."""
+        end = self._end_of_run(index, first, up_to)
+        limit = index.position[first] + max_bytes
+        if end > first + 1 and index.position[end - 1] + index.size[end - 1] > limit:
+            end = max(bisect_right(index.position, limit, first, end) - 1, first + 1)
+        return end
 
     def _verify_range(self, segment: LogSegment, index: SegmentIndex, first: int, end: int) -> int:
         """Verify what has not been, up to a bound; returns where that ends."""

@@ -18,6 +18,7 @@ import pyarrow as pa
 _MAP_FIXED = 0x10  # the same on Linux and macOS; the mmap module does not name it
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
+_libc.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
 _libc.mmap.argtypes = [
     ctypes.c_void_p,
     ctypes.c_size_t,
@@ -31,7 +32,7 @@ _libc.mmap.argtypes = [
 class FileMapping:
     """The first ``size`` bytes of a file; ``size`` may be raised up to ``capacity``."""
 
-    __slots__ = ("capacity", "size", "view")
+    __slots__ = ("_address", "capacity", "size", "view")
 
     def __init__(self, descriptor: int, size: int, capacity: int) -> None:
         """Map ``capacity`` bytes, a multiple of the page size; the descriptor may be closed after.
@@ -47,9 +48,19 @@ class FileMapping:
         if mapped != address:
             error = ctypes.get_errno()
             raise OSError(error, os.strerror(error))
+        self._address = address
         self.view = memoryview(memory)
         self.size = size
         self.capacity = capacity
+
+    def is_resident(self, start: int, length: int) -> bool:
+        """Whether touching those bytes waits for no disk; true if the system cannot tell."""
+        first = start // mmap.PAGESIZE * mmap.PAGESIZE
+        pages = (start + length - first + mmap.PAGESIZE - 1) // mmap.PAGESIZE
+        found = ctypes.create_string_buffer(max(pages, 1))
+        if _libc.mincore(self._address + first, start + length - first, found):
+            return True
+        return b"\0" not in found.raw[:pages]
 
 
 def capacity_for(size: int) -> int:

@@ -7,7 +7,7 @@ to the active segment's file; all else about a log is derived from its files whe
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
@@ -27,10 +27,7 @@ from raykafka.storage.api import MissingFileError, SegmentStore
 from raykafka.storage.log_files import LogFiles
 from raykafka.storage.log_reader import LogReader
 from raykafka.storage.log_segment import LogSegment
-from raykafka.storage.log_types import AppendResult as AppendResult
-from raykafka.storage.log_types import LogConfig as LogConfig
-from raykafka.storage.log_types import RecoveryReport as RecoveryReport
-from raykafka.storage.log_types import SegmentSlice as SegmentSlice
+from raykafka.storage.log_types import AppendResult, LogConfig, SegmentSlice
 from raykafka.storage.log_writer import LogWriter
 from raykafka.storage.recovery import Recovered, recover
 
@@ -269,6 +266,10 @@ class PartitionLog:
         """
         return self._reader.locate(offset, max_batches, up_to)
 
+    def cold(self, offset: int, *, max_bytes: int, up_to: int) -> Callable[[], None] | None:
+        """What a thread does so that ``read`` waits for no disk; None if it would not anyway."""
+        return self._reader.cold(offset, max_bytes, up_to)
+
     def offset_for_timestamp(self, timestamp: int) -> OffsetAndTimestamp | None:
         """The first record that is not older than ``timestamp`` (ms); None if there is none."""
         return self._reader.offset_for_timestamp(timestamp)
@@ -386,15 +387,14 @@ class PartitionLog:
     def _write_checkpoint(self, *, durable: bool) -> None:
         self._files.write_checkpoint(self._segments, self.flushed_offset, durable=durable)
 
-    def _check_epoch(self, leader_epoch: int) -> None:
-        if leader_epoch < self._leader_epoch:
+    def _check_epoch(self, epoch: int) -> None:
+        if epoch < self._leader_epoch:
             raise FencedLeaderEpochError(
-                f"a leader of epoch {self._leader_epoch} has written to "
-                f"{self._name}; epoch {leader_epoch} is over"
+                f"{self._name} has epoch {self._leader_epoch}; epoch {epoch} is over"
             )
 
     def _wrong_schema(self, schema_id: int) -> UnknownSchemaVersionError:
         return UnknownSchemaVersionError(
-            f"the batch has schema {schema_id}, the newest one of {self._name} is "
-            f"{len(self._schemas) - 1}; refresh the metadata and encode it again"
+            f"the batch has schema {schema_id}, {self._name} has {len(self._schemas) - 1} as its "
+            "newest; refresh the metadata and encode it again"
         )

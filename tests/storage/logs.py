@@ -11,7 +11,8 @@ from raykafka.log.batch_header import read_header
 from raykafka.log.schema import UNTYPED_SCHEMA
 from raykafka.model import PartitionId
 from raykafka.storage.api import SegmentStore
-from raykafka.storage.partition_log import AppendResult, LogConfig, PartitionLog
+from raykafka.storage.log_types import AppendResult, LogConfig
+from raykafka.storage.partition_log import PartitionLog
 from tests.storage.batches import NOW, PARTITION, make_batch
 
 DIRECTORY = "t-0"

@@ -16,7 +16,8 @@ from raykafka.model import Compression
 from raykafka.storage.fsspec_store import FsspecStore
 from raykafka.storage.local_store import LocalStore
 from raykafka.storage.log_segment import open_sealed
-from raykafka.storage.partition_log import LogConfig, PartitionLog
+from raykafka.storage.log_types import LogConfig
+from raykafka.storage.partition_log import PartitionLog
 from tests.storage.batches import NOW, PARTITION, make_batch
 from tests.storage.logs import append, open_log, segment_files
 

@@ -193,3 +193,21 @@ def test_an_empty_directory_disappears(local_store: LocalStore) -> None:
     local_store.delete("t-0/b")
     assert not os.path.exists(f"{local_store.root}/t-0")
     assert os.path.isdir(local_store.root)
+
+
+def test_bytes_that_are_not_in_memory_are_loaded(tmp_path: Path) -> None:
+    store = LocalStore(str(tmp_path))
+    size = 4 << 20
+    store.append("a/b", os.urandom(size))
+    store.flush("a/b")
+    assert store.is_cached("a/b", 0, size)
+    descriptor = os.open(tmp_path / "a" / "b", os.O_RDONLY)
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(descriptor)
+    if store.is_cached("a/b", 0, size):
+        pytest.skip("this file system does not let go of its pages")
+    store.load("a/b", 4096, 1 << 20)
+    assert store.is_cached("a/b", 4096, 1 << 20)
+    store.load("a/b", 0, size)
+    assert store.is_cached("a/b", 1, size - 1)
+    store.close()

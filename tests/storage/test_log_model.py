@@ -10,7 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from raykafka.errors import DiskFullError, KafkaStorageError
 from raykafka.log.batch_header import read_header
-from raykafka.storage.partition_log import LogConfig, PartitionLog
+from raykafka.storage.log_types import LogConfig
+from raykafka.storage.partition_log import PartitionLog
 from raykafka.testing.memory_store import MemoryStore
 from tests.storage.batches import NOW, make_batch
 from tests.storage.logs import ALL, append, open_log, read_values, values_of

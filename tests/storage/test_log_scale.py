@@ -9,7 +9,8 @@ from pathlib import Path
 
 from raykafka.model import PartitionId
 from raykafka.storage.local_store import LocalStore
-from raykafka.storage.partition_log import LogConfig, PartitionLog
+from raykafka.storage.log_types import LogConfig
+from raykafka.storage.partition_log import PartitionLog
 from tests.storage.batches import NOW, PARTITION, make_batch
 from tests.storage.logs import append
 

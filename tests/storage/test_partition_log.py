@@ -23,7 +23,8 @@ from raykafka.model import Compression, OffsetAndTimestamp, TimestampType
 from raykafka.storage import partition_log
 from raykafka.storage.api import SegmentStore
 from raykafka.storage.local_store import LocalStore
-from raykafka.storage.partition_log import LogConfig, PartitionLog
+from raykafka.storage.log_types import LogConfig
+from raykafka.storage.partition_log import PartitionLog
 from raykafka.testing.memory_store import MemoryStore
 from tests.storage.batches import NOW, PARTITION, make_batch
 from tests.storage.logs import (

@@ -26,7 +26,8 @@ from raykafka.log.segment import parse_footer, segment_name
 from raykafka.model import PartitionId, TopicId
 from raykafka.storage.api import MissingFileError, SegmentStore
 from raykafka.storage.local_store import LocalStore
-from raykafka.storage.partition_log import LogConfig, PartitionLog
+from raykafka.storage.log_types import LogConfig
+from raykafka.storage.partition_log import PartitionLog
 from raykafka.testing.memory_store import MemoryStore
 from tests.storage.batches import NOW, OTHER_PARTITION, make_batch
 from tests.storage.logs import (
