@@ -53,3 +53,10 @@ def actor_pids(cluster: Cluster, role: str) -> list[int]:
     with cluster.admin() as admin:
         actors = admin.describe_cluster().actors
     return [a.pid for a in actors if a.role == role and a.state == "alive"]
+
+
+def sealed_segments(cluster: Cluster, topic: str) -> list[Path]:
+    """The files of partition 0 of a topic, oldest first, without the one being written."""
+    with cluster.admin() as admin:
+        folder = Path(admin.describe_log_dirs()[0].path)
+    return sorted((folder / f"{topic}-0").glob("*.arrow"))[:-1]

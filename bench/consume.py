@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 
 import pyarrow as pa
 
-from bench.cluster import bench_cluster, new_topic
+from bench.cluster import bench_cluster, new_topic, sealed_segments
 from bench.floor import SCHEMA, FloorClient, floor_server
 from bench.measure import Row, interleaved, median_of, percentile
 from raykafka.client.cluster.bootstrap import Bootstrap
@@ -163,13 +163,13 @@ def end_to_end(runs: int, count: int = 2000) -> list[Row]:
     return rows
 
 
-def mapped(runs: int, records: int = 3_000_000) -> list[Row]:
+def mapped(runs: int, records: int = 10_000_000) -> list[Row]:
     """Sealed segments through ``poll_batches`` by mapping, beside ``pyarrow.ipc.open_file``."""
     with bench_cluster() as cluster:
         topic = new_topic(cluster, segment_bytes=str(64 << 20))
         _fill(cluster, topic, records)
         partition = TopicPartition(topic, 0)
-        files = cluster.segment_files(topic)
+        files = sealed_segments(cluster, topic)
 
         def ours() -> list[float]:
             with cluster.consumer(auto_offset_reset="earliest") as consumer:

@@ -11,7 +11,6 @@ from bench.cluster import actor_pids, bench_cluster, new_topic, resident_bytes
 from bench.consume import RECORD
 from bench.measure import Row, microseconds, percentile
 from raykafka.client.admin import NewTopic
-from raykafka.model import Endpoint
 from raykafka.network.client import Connection
 from raykafka.protocol.messages import ApiKey, FetchPartition, FetchRequest
 from raykafka.runtime import Cluster
@@ -57,13 +56,15 @@ def _park(cluster: Cluster, topic: str, count: int) -> list[Connection]:
     info = cluster.bootstrap()
     with cluster.admin() as admin:
         described = admin.describe_topics([topic])[0]
-    leader = described.partitions[0]
+    endpoint = described.partitions[0].endpoint
+    if endpoint is None:
+        raise RuntimeError(f"{topic} has no leader")
     request = FetchRequest(
         [FetchPartition(described.topic_id, 0, 0)], max_wait_ms=600_000, min_bytes=1
     )
     connections = []
     for _ in range(count):
-        connection = Connection(Endpoint(leader.host, leader.port), info.secret, client_id="idle")
+        connection = Connection(endpoint, info.secret, client_id="idle")
         connection.send(ApiKey.FETCH, request, on_response=lambda *_: None)
         connections.append(connection)
     return connections
