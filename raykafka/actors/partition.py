@@ -59,6 +59,7 @@ class _Parts:
     flusher: Flusher
     assigner: Assigner
     upkeep: Upkeep
+    reader: PartitionReader
     requests: RequestTasks
     listener: Listener
 
@@ -126,6 +127,7 @@ class PartitionActor:
                 return
             await parts.listener.close()
             await parts.requests.close()
+            parts.reader.close()
             parts.upkeep.stop()
             await parts.assigner.close()
             await parts.flusher.close()
@@ -144,6 +146,7 @@ class PartitionActor:
             parts.flusher.abandon()
             await parts.listener.close()
             await parts.requests.close()
+            parts.reader.close()
             await parts.assigner.close()
             self._directory.unlock()
 
@@ -156,10 +159,11 @@ class PartitionActor:
         disk_guard = DiskGuard(path, reserve, clock=clock)
         wake = WakeQueue(loop)
         flusher = Flusher(loop, wake, self._on_log_failed)
+        reader = PartitionReader(self._host_id)
         requests = RequestTasks()
         handlers = _handlers(
             ProduceHandler(replicas, wake, flusher, disk_guard, clock),
-            FetchHandler(replicas, PartitionReader(self._host_id), loop, config.max_parked_fetches),
+            FetchHandler(replicas, reader, loop, config.max_parked_fetches),
             QueryHandler(replicas, disk_guard),
             requests,
         )
@@ -167,7 +171,7 @@ class PartitionActor:
         assigner = Assigner(replicas, store, wake, flusher, clock, config, self.spec.broker_id)
         upkeep = Upkeep(replicas, wake, flusher, clock, config.log_retention_check_interval_ms)
         upkeep.start()
-        self._parts = _Parts(store, flusher, assigner, upkeep, requests, listener)
+        self._parts = _Parts(store, flusher, assigner, upkeep, reader, requests, listener)
         return ActorStarted(self.pid, endpoint)
 
     def _on_log_failed(self, replica: Replica, error: RaykafkaError) -> None:

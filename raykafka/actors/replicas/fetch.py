@@ -8,6 +8,8 @@ purgatory).
 from __future__ import annotations
 
 import asyncio
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from raykafka.actors.ports import Buffer, Reply
@@ -38,12 +40,24 @@ class Collected(NamedTuple):
     failed: bool
     replicas: list[tuple[Replica, int]]
     """Replicas asked, with the offset that would come next."""
+    loads: list[Callable[[], None]]
+    """What has to be loaded from the disk first; empty when everything is in memory."""
 
 
 class PendingFetch:
     """A long poll that waits on its partitions; it is answered once."""
 
-    __slots__ = ("_handler", "_missing", "_parked_bytes", "_replicas", "reply", "request", "timer")
+    __slots__ = (
+        "_handler",
+        "_missing",
+        "_parked_bytes",
+        "_replicas",
+        "dropped",
+        "loading",
+        "reply",
+        "request",
+        "timer",
+    )
 
     def __init__(self, handler: FetchHandler, request: FetchRequest, reply: Reply) -> None:
         self._handler = handler
@@ -51,6 +65,9 @@ class PendingFetch:
         self.request = request
         self.reply = reply
         self.timer: asyncio.TimerHandle | None = None
+        self.loading = 0
+        """Loads that are under way; until they are done nothing else resumes the fetch."""
+        self.dropped = False
 
     def park(self, collected: Collected) -> None:
         """Wait on every partition, at the offset that follows what is there."""
@@ -68,6 +85,7 @@ class PendingFetch:
 
     def drop(self) -> None:
         """Forget the request; nobody listens any more."""
+        self.dropped = True
         self.unpark()
         if self.timer is not None:
             self.timer.cancel()
@@ -111,12 +129,35 @@ class FetchHandler:
         if request.push:
             FetchSession(request, reply, self._reader, self._scope).start(self._replicas)
             return
-        collected = self._collect(request)
-        if collected.failed or collected.size >= request.min_bytes or request.max_wait_ms <= 0:
+        collected = self._collect(request, may_load=True)
+        if collected.loads:
+            self._load(PendingFetch(self, request, reply), collected.loads)
+        elif _is_enough(collected, request) or request.max_wait_ms <= 0:
             reply(FetchResponse(collected.partitions), collected.chunks)
+        else:
+            pending = PendingFetch(self, request, reply)
+            self._scope.add(reply, pending)
+            self._park(pending, collected)
+
+    def _load(self, pending: PendingFetch, loads: Sequence[Callable[[], None]]) -> None:
+        self._scope.add(pending.reply, pending)
+        pending.loading = len(loads)
+        for load in loads:
+            self._reader.load(load, functools.partial(self._on_loaded, pending))
+
+    def _on_loaded(self, pending: PendingFetch) -> None:
+        pending.loading -= 1
+        if pending.loading or pending.dropped:
             return
-        pending = PendingFetch(self, request, reply)
-        self._scope.add(reply, pending)
+        request = pending.request
+        collected = self._collect(request)
+        if _is_enough(collected, request) or request.max_wait_ms <= 0:
+            self._finish(pending, collected)
+        else:
+            self._park(pending, collected)
+
+    def _park(self, pending: PendingFetch, collected: Collected) -> None:
+        request = pending.request
         pending.timer = self._loop.call_later(request.max_wait_ms / 1000, self.answer, pending)
         pending.park(collected)
 
@@ -135,7 +176,7 @@ class FetchHandler:
         """Answer ``pending`` if it has its ``min_bytes``, else let it wait on."""
         pending.unpark()
         collected = self._collect(pending.request)
-        if collected.failed or collected.size >= pending.request.min_bytes:
+        if _is_enough(collected, pending.request):
             self._finish(pending, collected)
         else:
             pending.park(collected)
@@ -150,10 +191,11 @@ class FetchHandler:
         self._scope.remove(pending.reply)
         pending.reply(FetchResponse(collected.partitions), collected.chunks)
 
-    def _collect(self, request: FetchRequest) -> Collected:
+    def _collect(self, request: FetchRequest, *, may_load: bool = False) -> Collected:
         partitions: list[FetchedPartition] = []
         chunks: list[Buffer] = []
         replicas: list[tuple[Replica, int]] = []
+        loads: list[Callable[[], None]] = []
         budget, size, failed = min(request.max_bytes, MAX_BYTES_PER_FETCH), 0, False
         for part in request.partitions:
             try:
@@ -162,7 +204,10 @@ class FetchHandler:
                 partitions.append(failed_partition(part.topic_id, part.partition, error))
                 failed = True
                 continue
-            read = self._reader.read(replica, part.offset, min(part.max_bytes, budget), request)
+            limit = min(part.max_bytes, budget)
+            read = self._reader.read(replica, part.offset, limit, request, may_load=may_load)
+            if read.load is not None:
+                loads.append(read.load)
             if size and read.payload_bytes > budget:
                 # As in KIP-74 only the first batch of an answer may exceed the limit.
                 read = self._reader.read(replica, part.offset, 0, request)
@@ -172,7 +217,11 @@ class FetchHandler:
             budget -= read.payload_bytes
             failed = failed or read.fetched.error_code != 0
             replicas.append((replica, read.next_offset))
-        return Collected(partitions, chunks, size, failed, replicas)
+        return Collected(partitions, chunks, size, failed, replicas, loads)
+
+
+def _is_enough(collected: Collected, request: FetchRequest) -> bool:
+    return collected.failed or collected.size >= request.min_bytes
 
 
 def _check(request: FetchRequest) -> None:

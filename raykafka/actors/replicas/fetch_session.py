@@ -28,13 +28,15 @@ from raykafka.protocol.messages import (
 class Cursor:
     """Where one partition of a session stands; it waits on its replica by itself."""
 
-    __slots__ = ("offset", "replica", "request", "session")
+    __slots__ = ("loaded", "offset", "replica", "request", "session")
 
     def __init__(self, session: FetchSession, replica: Replica, request: FetchPartition) -> None:
         self.session = session
         self.replica = replica
         self.request = request
         self.offset = request.offset
+        self.loaded = -1
+        """Offset from which the disk was read last."""
 
     def on_committed(self, replica: Replica) -> None:
         """Take a turn in the session."""
@@ -97,7 +99,9 @@ class FetchSession:
         self._pump()
 
     def on_ready(self, cursor: Cursor) -> None:
-        """A partition that had been read to its end has new records."""
+        """A partition has something to send: new records, or old ones that were loaded."""
+        if self.closed:
+            return
         self._ready.append(cursor)
         self._pump()
 
@@ -160,11 +164,21 @@ class FetchSession:
             self._send_turn(cursor)
 
     def _send_turn(self, cursor: Cursor) -> None:
+        if cursor.replica.gone is not None:
+            self.on_gone(cursor, cursor.replica.gone)
+            return
         read = self._reader.read(
-            cursor.replica, cursor.offset, cursor.request.max_bytes, self._request
+            cursor.replica,
+            cursor.offset,
+            cursor.request.max_bytes,
+            self._request,
+            may_load=cursor.loaded != cursor.offset,
         )
         fetched: FetchedPartition = read.fetched
-        if fetched.error_code:
+        if read.load is not None:
+            cursor.loaded = cursor.offset
+            self._reader.load(read.load, lambda: self.on_ready(cursor))
+        elif fetched.error_code:
             self._cursors.discard(cursor)
             self._reply(FetchResponse([fetched]))
         elif read.size == 0:

@@ -7,7 +7,10 @@ the end of the log, is sent, because a location costs a client more than a few b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from raykafka.actors.ports import Buffer
@@ -22,10 +25,15 @@ from raykafka.log.batch_header import read_header
 from raykafka.protocol.messages import FetchedPartition, FetchRequest, MappedSegment
 from raykafka.storage.log_types import SegmentSlice
 
+logger = logging.getLogger(__name__)
+
 MAP_FROM_BYTES = 64 << 10
 """Less than this is sent even to a client that could map it."""
 MAX_MAPPED_BATCHES = 4096
 """Batches that one location names at most: 64 KiB of index."""
+
+
+LOADING_THREADS = 2
 
 
 class PartitionRead(NamedTuple):
@@ -38,6 +46,8 @@ class PartitionRead(NamedTuple):
     payload_bytes: int
     next_offset: int
     """Where the next read goes on."""
+    load: Callable[[], None] | None = None
+    """Set when the read would have waited for the disk: run this in a thread, then read again."""
 
 
 class PartitionReader:
@@ -46,12 +56,33 @@ class PartitionReader:
     def __init__(self, host_id: str) -> None:
         """``host_id`` names the machine whose clients can map its files; empty maps for nobody."""
         self._host_id = host_id
+        self._pool: ThreadPoolExecutor | None = None
+
+    def load(self, load: Callable[[], None], then: Callable[[], None]) -> None:
+        """Run ``load`` in a thread, then ``then`` on the loop, however it went."""
+        if self._pool is None:
+            # Few threads: those who read old records wait for each other, not producers for them.
+            self._pool = ThreadPoolExecutor(LOADING_THREADS, "raykafka-load")
+        future = asyncio.get_running_loop().run_in_executor(self._pool, _attempt, load)
+        future.add_done_callback(lambda _: then())
+
+    def close(self) -> None:
+        """Start no more threads."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
 
     def read(
-        self, replica: Replica, offset: int, max_bytes: int, request: FetchRequest
+        self,
+        replica: Replica,
+        offset: int,
+        max_bytes: int,
+        request: FetchRequest,
+        *,
+        may_load: bool = False,
     ) -> PartitionRead:
         """Committed batches from the one that holds ``offset``; at least one if there is any.
 
+        What is not in memory is read from the disk, or with ``may_load`` left to the caller.
         Errors stand in the result. With ``max_bytes`` 0 nothing is read, and the result says where
         the partition stands.
         """
@@ -71,6 +102,10 @@ class PartitionReader:
                 size = len(fresh.message)
                 where = _where(replica, [size])
                 return PartitionRead(where, (fresh.message,), size, size, fresh.next_offset)
+            if may_load:
+                load = replica.log.cold(offset, max_bytes=max_bytes, up_to=high_watermark)
+                if load is not None:
+                    return PartitionRead(_where(replica), (), 0, 0, offset, load)
             return self._read(replica, offset, max_bytes, request)
         except RaykafkaError as error:
             failed = failed_partition(
@@ -99,6 +134,14 @@ class PartitionReader:
             sizes.append(sum([memoryview(chunk).nbytes for chunk in projected]))
             chunks += projected
         return PartitionRead(_where(replica, sizes), chunks, size, sum(sizes), next_offset)
+
+
+def _attempt(load: Callable[[], None]) -> None:
+    try:
+        load()
+    except RaykafkaError as error:
+        # The read that follows meets the same trouble and tells the client.
+        logger.info("could not load old records: %s", error)
 
 
 def _mapped(replica: Replica, found: SegmentSlice) -> PartitionRead:

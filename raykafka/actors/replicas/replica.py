@@ -45,6 +45,7 @@ class Replica:
         "assignment",
         "config",
         "fresh",
+        "gone",
         "log",
         "machine",
         "max_message_bytes",
@@ -72,6 +73,8 @@ class Replica:
         self.waiters: dict[Waiter, int] = {}
         """Parked readers and the offset each of them waits for."""
         self.wake_pending = False
+        self.gone: RaykafkaError | None = None
+        """Why the replica is no longer served here; None while it is."""
         self.fresh: FreshBatch | None = None
         """The batch that readers are being woken for; kept no longer than that."""
         self.configure(assignment, config, schemas)
@@ -132,6 +135,7 @@ class Replica:
 
     def resign(self, error: RaykafkaError, *, now_ms: int) -> None:
         """Stop serving: everyone who waits is told ``error``."""
+        self.gone = error
         for effect in self.machine.on_event(Resign(), now_ms=now_ms):
             if isinstance(effect, ReplyProduce):
                 answer_produce(effect.token, error)
