@@ -274,6 +274,20 @@ def test_a_delivery_that_takes_too_long_fails_and_the_next_ones_go_on(
     assert [header.producer_epoch for header in cluster.headers(topic)] == [0, 1, 1]
 
 
+def test_a_delivery_that_takes_too_long_says_what_the_problem_was(
+    cluster: ProduceCluster, topic: Topic
+) -> None:
+    settings = {"delivery_timeout_ms": 600, "request_timeout_ms": 400, "linger_ms": 0}
+    with Producer(cluster.bootstrap, retry_backoff_ms=1, **settings) as producer:
+        cluster.rule = lambda request, header: answer(DiskFullError("no room"))
+        full = producer.send("t", b"0")
+        with pytest.raises(DeliveryTimeoutError, match="may or .* was DiskFullError: no room"):
+            full.get(10)
+        cluster.rule = None
+        assert producer.send("t", b"0").get(10).offset == 0
+    assert cluster.records(topic) == expected(1)
+
+
 def test_a_delivery_that_arrived_unheard_is_not_doubled_by_the_next(
     cluster: ProduceCluster, topic: Topic
 ) -> None:

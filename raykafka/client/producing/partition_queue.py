@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from raykafka.client.producing.delivery import Delivery
 from raykafka.errors import (
+    DeliveryTimeoutError,
     InvalidProducerEpochError,
     OutOfOrderSequenceNumberError,
     RaykafkaError,
@@ -61,6 +62,7 @@ class PartitionQueue:
         "needs_bump",
         "not_before_ms",
         "partition",
+        "problem",
         "recovering",
         "topic",
         "topic_id",
@@ -91,6 +93,8 @@ class PartitionQueue:
         """Monotonic time before which nothing is sent, after a failed attempt."""
         self.attempt = 0
         """Failures in a row; the sender derives its pauses from it."""
+        self.problem: RaykafkaError | None = None
+        """What went wrong last, if nothing has gone right since."""
 
     def __len__(self) -> int:
         return len(self._queue) + len(self._in_flight)
@@ -146,6 +150,7 @@ class PartitionQueue:
         """The batch is in the log; the caller settles it."""
         delivery.outstanding = False
         self.attempt = 0
+        self.problem = None
         self._established = True
         self._remove(delivery)
 
@@ -156,6 +161,7 @@ class PartitionQueue:
         sent again; ``attempt`` has gone up, the caller sets ``not_before_ms``.
         """
         delivery.outstanding = False
+        self.problem = error
         if delivery.done:  # timed out meanwhile; its answer says nothing about those behind it
             self._remove(delivery)
             return False
@@ -174,6 +180,17 @@ class PartitionQueue:
             self._start_recovery()
         self._remove(delivery)
         return True
+
+    def timed_out(self, delivery: Delivery, timeout_ms: int) -> DeliveryTimeoutError:
+        """What a batch from ``take_expired`` fails with."""
+        fate = "may or may not be" if delivery.attempts else "are not"
+        why = self.problem
+        return DeliveryTimeoutError(
+            f"{delivery.count} records for {self.topic}-{self.partition} were not acknowledged "
+            f"within {timeout_ms} ms (delivery.timeout.ms) in {delivery.attempts} attempts; they "
+            f"{fate} in the log"
+            + ("" if why is None else f". The last problem was {type(why).__name__}: {why.message}")
+        )
 
     def discard(self, delivery: Delivery) -> None:
         """What ``next_to_send`` gave cannot be sent, ever; the caller settles it."""

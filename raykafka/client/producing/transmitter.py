@@ -28,7 +28,6 @@ from raykafka.client.producing.producer_ids import ProducerIds
 from raykafka.clock import Clock
 from raykafka.config.producer import ProducerConfig
 from raykafka.errors import (
-    DeliveryTimeoutError,
     DuplicateSequenceNumberError,
     MessageTooLargeError,
     RaykafkaError,
@@ -369,14 +368,7 @@ class Transmitter:
             if not len(queue):
                 continue
             for delivery in queue.take_expired(now_ms - timeout_ms):
-                self._settle(
-                    delivery,
-                    DeliveryTimeoutError(
-                        f"{delivery.count} records for {queue.topic}-{queue.partition} were not "
-                        f"acknowledged within {timeout_ms} ms (delivery.timeout.ms) in "
-                        f"{delivery.attempts} attempts; they may or may not be in the log"
-                    ),
-                )
+                self._settle(delivery, queue.timed_out(delivery, timeout_ms))
             self._attention[queue] = None
         oldest = now_ms - self._config.request_timeout_ms
         silent = {
