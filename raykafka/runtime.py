@@ -6,6 +6,7 @@ keeps in the cluster's directory.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import importlib
 import os
@@ -195,13 +196,17 @@ def start(
 
 
 def connect(
-    target: str = "default", *, secret: bytes | None = None, timeout_ms: int = CONNECT_TIMEOUT_MS
+    target: str = "default",
+    *,
+    secret: bytes | str | None = None,
+    timeout_ms: int = CONNECT_TIMEOUT_MS,
 ) -> Cluster:
     """Connect to a running cluster by its name, its data directory, or its controller's address.
 
     A name is looked up in the Ray this process belongs to, then among the clusters of this machine,
-    then in the Ray that ``start`` would join. An address ``host:port`` needs the cluster's
-    ``secret``.
+    then in the Ray that ``start`` would join. A directory is written with a slash (``./data``). An
+    address ``host:port`` needs the cluster's ``secret``: its bytes, or the text that stands for
+    them in ``endpoint.json``.
 
     Raises ``ClusterUnreachableError`` when no such cluster answers, ``InvalidRequestError`` for an
     address without secret, ``ClusterAuthorizationFailedError`` for a wrong one.
@@ -213,11 +218,23 @@ def connect(
                 f"connecting to {target} needs the cluster's secret; it is in the file "
                 f"{ENDPOINT_FILE} of the cluster's data directory"
             )
+        if isinstance(secret, str):
+            secret = _secret_of(secret)
         endpoint = Endpoint(address["host"].strip("[]"), int(address["port"]))
         return _answering(StaticBootstrap(BootstrapInfo("", "", endpoint, secret)), timeout_ms)
     if os.sep in target:
         return _answering(FileBootstrap(endpoint_file(os.path.abspath(target))), timeout_ms)
     return _connect_by_name(target, timeout_ms)
+
+
+def _secret_of(text: str) -> bytes:
+    try:
+        return base64.b64decode(text.strip(), validate=True)
+    except ValueError:
+        raise InvalidRequestError(
+            f"the secret is not what stands as secret in {ENDPOINT_FILE} of the cluster's data "
+            "directory: that is base64"
+        ) from None
 
 
 def _connect_by_name(name: str, timeout_ms: int) -> Cluster:

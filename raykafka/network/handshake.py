@@ -86,7 +86,8 @@ class ServerHandshake:
         if not auth.proofs_equal(auth.client_proof(spec.secret, words), request.proof):
             raise ClusterAuthorizationFailedError(
                 f"the proof as {request.role} does not hold: this peer has another secret than "
-                f"cluster {spec.cluster_id}, or has proven something else with it"
+                f"cluster {spec.cluster_id}, or has proven something else with it; the right one "
+                "is in endpoint.json of the cluster's data directory"
             )
         self.role = request.role
         return AuthenticateResponse(proof=auth.server_proof(spec.secret, words))
