@@ -7,7 +7,6 @@ Offsets follow Kafka: ``log_start_offset`` is an inclusive lower bound; ``high_w
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import Final, NamedTuple, NewType
 
 TopicId = NewType("TopicId", str)
@@ -107,8 +106,7 @@ class RecordMetadata(NamedTuple):
     timestamp: int
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """Where a listener accepts connections."""
 
     host: str
