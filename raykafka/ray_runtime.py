@@ -79,7 +79,8 @@ def join_ray() -> bool:
 
     False when there is none. A Ray that another process runs for itself is not joined, since it
     would end with that process; ``RAY_ADDRESS=local`` joins none. Raises
-    ``ClusterUnreachableError`` when ``RAY_ADDRESS`` names one that does not answer.
+    ``ClusterUnreachableError`` when ``RAY_ADDRESS`` names one that does not answer or lets nobody
+    in.
     """
     if ray.is_initialized():
         return True
@@ -88,8 +89,14 @@ def join_ray() -> bool:
     try:
         # By "auto" and not by its address: only then does Ray use the user's authentication token.
         ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
-    except ConnectionError:
-        return False
+    except ConnectionError as error:
+        named = os.environ.get("RAY_ADDRESS", "")
+        if named in ("", "auto"):
+            return False
+        raise ClusterUnreachableError(
+            f"the Ray at RAY_ADDRESS={named} does not let this process in; if it uses tokens, set "
+            "RAY_AUTH_MODE=token (Ray looks for the token in ~/.ray/auth_token)"
+        ) from error
     return True
 
 

@@ -15,7 +15,7 @@ import ray
 from ray_cluster import actor_names, read_all
 
 import raykafka
-from raykafka import TopicPartition
+from raykafka import TopicPartition, ray_runtime
 from raykafka.actors.endpoint_file import endpoint_file, read_endpoint_file
 from raykafka.actors.handles import NAMESPACE, Identity
 from raykafka.errors import (
@@ -196,3 +196,19 @@ def test_consumers_see_what_is_written_later(cluster: Cluster) -> None:
         producer.send("live", b"now")
         records = consumer.poll(timeout_ms=30_000)
         assert [record.value for batch in records.values() for record in batch] == [b"now"]
+
+
+def test_a_ray_that_was_named_and_refuses_is_not_replaced_by_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(**_: object) -> None:
+        raise ConnectionError("Unauthenticated")
+
+    monkeypatch.setenv("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(ClusterUnreachableError, match="RAY_AUTH_MODE"):
+        raykafka.start("nowhere")
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    monkeypatch.setattr(ray_runtime, "_ray_answers", lambda: True)
+    assert not ray_runtime.join_ray()

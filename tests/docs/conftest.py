@@ -17,9 +17,10 @@ def documents_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Home directory of the pages and their commands; a Ray runs that both of them join."""
     home = tmp_path_factory.mktemp("home")
     before = dict(os.environ)
-    # Before Ray starts: it keeps the token that lets a process in below the home directory.
-    os.environ.update(HOME=str(home), RAYKAFKA_HOME=str(home / ".raykafka"))
     started = not ray.is_initialized()
+    if not started:  # its token, which lets a process in, is below the home of before
+        os.environ.setdefault("RAY_AUTH_TOKEN_PATH", str(Path.home() / ".ray" / "auth_token"))
+    os.environ.update(HOME=str(home), RAYKAFKA_HOME=str(home / ".raykafka"))
     if started:
         os.environ["RAY_ADDRESS"] = "local"
         ray_runtime.start_ray()
