@@ -11,9 +11,7 @@ from typing import Final, NamedTuple, NewType
 
 TopicId = NewType("TopicId", str)
 """Identity of a topic for its whole life: 32 hexadecimal characters, never reused."""
-BrokerId = NewType("BrokerId", int)
 LeaderEpoch = NewType("LeaderEpoch", int)
-Offset = NewType("Offset", int)
 ProducerId = NewType("ProducerId", int)
 ProducerEpoch = NewType("ProducerEpoch", int)
 
@@ -21,7 +19,6 @@ NO_PRODUCER_ID: Final = ProducerId(-1)
 NO_PRODUCER_EPOCH: Final = ProducerEpoch(-1)
 NO_SEQUENCE: Final = -1
 NO_LEADER_EPOCH: Final = LeaderEpoch(-1)
-NO_TIMESTAMP: Final = -1
 
 LATEST_TIMESTAMP: Final = -1
 """``ListOffsets`` timestamp that asks for the high watermark."""

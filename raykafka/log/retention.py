@@ -7,8 +7,6 @@ from typing import NamedTuple
 from raykafka.errors import OffsetOutOfRangeError
 from raykafka.log.view import LogView, SegmentRange
 
-UNLIMITED = -1
-
 
 class RetentionPlan(NamedTuple):
     """What to do about a log; nothing where ``delete`` is 0."""

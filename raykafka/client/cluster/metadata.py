@@ -148,10 +148,6 @@ class ClusterMetadata:
         """What is known of the topic, however old; never asks anybody."""
         return self._topics.get(name)
 
-    def known_topics(self) -> Mapping[str, TopicMetadata]:
-        """Every topic this client has heard of, by name."""
-        return self._topics
-
     def topic(self, name: str, *, timeout_ms: float | None = 60_000) -> TopicMetadata:
         """The topic, from the cache unless that is older than ``metadata_max_age_ms``.
 
@@ -213,10 +209,6 @@ class ClusterMetadata:
     def all_topics(self, *, timeout_ms: float | None = 60_000) -> Mapping[str, TopicMetadata]:
         """Every topic of the cluster, asked for now."""
         return dict(self._ask(None, timeout_ms))
-
-    def topic_info(self, name: str) -> TopicInfo | None:
-        """The last answer about the topic as it came over the wire."""
-        return self._infos.get(name)
 
     def refresh_if_old(self, name: str) -> None:
         """``request_refresh`` if the topic was last heard of ``metadata_max_age_ms`` ago."""

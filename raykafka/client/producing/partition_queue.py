@@ -229,11 +229,6 @@ class PartitionQueue:
         self._established = False
         self._start_recovery()
 
-    def encode_again(self) -> None:
-        """Drop encoded bytes: the schema has changed."""
-        for delivery in self:
-            delivery.encoded = None
-
     # --- inside -----------------------------------------------------------------------------------
 
     @property
