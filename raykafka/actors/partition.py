@@ -140,15 +140,16 @@ class PartitionActor:
 
         For test kits that run several actors in one process.
         """
-        parts, self._parts, self._started = self._parts, None, None
-        if parts is not None:
-            parts.upkeep.stop()
-            parts.flusher.abandon()
-            await parts.listener.close()
-            await parts.requests.close()
-            parts.reader.close()
-            await parts.assigner.close()
-            self._directory.unlock()
+        async with self._changing:  # one killed while it starts must not live on behind its lock
+            parts, self._parts, self._started = self._parts, None, None
+            if parts is not None:
+                parts.upkeep.stop()
+                parts.flusher.abandon()
+                await parts.listener.close()
+                await parts.requests.close()
+                parts.reader.close()
+                await parts.assigner.close()
+                self._directory.unlock()
 
     async def _start(self) -> ActorStarted:
         config = BrokerConfig.parse(self.spec.configs)
