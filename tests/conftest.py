@@ -9,8 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+# How long an example takes says more about the machine's other work than about the code.
+settings.register_profile("raykafka", deadline=None)
+settings.load_profile("raykafka")
 
 _TESTS = Path(__file__).parent
 _MAY_START_RAY = {"actors", "docs", "e2e"}

@@ -7,6 +7,7 @@ like any other batch.
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -14,7 +15,8 @@ from typing import Final, NamedTuple
 import pyarrow as pa
 
 from raykafka.log.batch import NO_LEADER, EncodedBatch, assemble
-from raykafka.log.ipc_message import Layout
+from raykafka.log.batch_header import BatchHeader, Message
+from raykafka.log.ipc_message import SLOT_END, SLOT_POSITION, Layout, build_metadata
 from raykafka.log.schema import HEADERS_TYPE, UNTYPED_SCHEMA
 from raykafka.model import PartitionId
 
@@ -27,6 +29,11 @@ _NODES: Final = struct.Struct("<14q")
 _BUFFERS: Final = struct.Struct("<34q")
 _ROW: Final = struct.Struct("<q")
 _OFFSETS_OF_ONE: Final = struct.Struct("<2i")
+_SIZES_OF_ONE: Final = struct.Struct("<2x48x24xq72xq8x72xq184xq")
+"""Behind the slot of a batch with one record: null counts and data sizes of its key and value."""
+_METADATA_OF_ONE: Final = SLOT_END + len(
+    build_metadata(Layout(1, bytes(14 * 8), bytes(34 * 8), -1), 0, b"")[1]
+)
 
 
 class SmallRecords(NamedTuple):
@@ -108,6 +115,74 @@ def encode_records(
         NO_LEADER,
         (0, producer_epoch, rows, producer_id, base_sequence, 0, first, max(timestamps)),
         partition,
+    )
+
+
+def is_one_record(message: Message, header: BatchHeader) -> bool:
+    """Whether a batch is, to the byte, what ``encode_records`` makes of one record.
+
+    Such a batch is valid: there is nothing in it that a reader could stumble over. ``header`` is
+    what ``verify`` returned. False says nothing; ``validate_batch`` knows.
+    """
+    start = header.metadata_size
+    if start != _METADATA_OF_ONE or header.record_count != 1 or header.flags or header.schema_id:
+        return False
+    expected = _frame_of_one(*_SIZES_OF_ONE.unpack_from(message, SLOT_END))
+    if expected is None or header.size - start != expected.body_size:
+        return False
+    view = memoryview(message)
+    key_at = start + 8
+    headers_at = start + expected.headers_at
+    (timestamp,) = _ROW.unpack_from(message, start)
+    return (
+        bytes(view[:SLOT_POSITION]) == expected.before_slot
+        and bytes(view[SLOT_END:start]) == expected.behind_slot
+        and bytes(view[key_at : key_at + len(expected.key)]) == expected.key
+        and bytes(view[headers_at : headers_at + len(expected.headers)]) == expected.headers
+        and header.base_timestamp == timestamp == header.max_timestamp
+    )
+
+
+class _FrameOfOne(NamedTuple):
+    """All bytes of a batch with one record that do not depend on what is in it."""
+
+    before_slot: bytes
+    behind_slot: bytes
+    """Up to the body."""
+    key: bytes
+    """Behind the timestamp, up to the key's data: its offsets, or that it is null."""
+    headers_at: int
+    headers: bytes
+    """Up to the value's data: that there are no headers, and the value's offsets."""
+    body_size: int
+
+
+@functools.lru_cache(maxsize=4096)
+def _frame_of_one(
+    key_nulls: int, value_nulls: int, key_size: int, value_size: int
+) -> _FrameOfOne | None:
+    """The frame for these sizes; None where they cannot be."""
+    limit = (1 << 31) - 1
+    if not (0 <= key_nulls <= 1 and 0 <= value_nulls <= 1):
+        return None
+    if not (0 <= key_size <= limit and 0 <= value_size <= limit):
+        return None
+    if key_nulls * key_size or value_nulls * value_size:
+        return None
+    key = (8, 1, 16, 8, 24, 0) if key_nulls else (8, 0, 8, 8, 16, key_size)
+    at = 24 if key_nulls else 16 + (key_size + 7 & -8)
+    a, b, c, d = at + 8, at + 16, at + 24, at + 32
+    headers = (at, 1, a, 8, b, 0, b, 0, b, 8, c, 0, c, 0, c, 8, d, 0)
+    value = (d, 1, d + 8, 8, d + 16, 0) if value_nulls else (d, 0, d, 8, d + 8, value_size)
+    body_size = d + 16 if value_nulls else d + 8 + (value_size + 7 & -8)
+    nodes = _NODES.pack(1, 0, 1, key_nulls, 1, 1, 0, 0, 0, 0, 0, 0, 1, value_nulls)
+    places = _BUFFERS.pack(0, 0, 0, 8, *key, *headers, *value)
+    return _FrameOfOne(
+        *build_metadata(Layout(1, nodes, places, -1), body_size, b""),
+        bytes(16) if key_nulls else _OFFSETS_OF_ONE.pack(0, key_size),
+        at,
+        bytes(32) + (bytes(16) if value_nulls else _OFFSETS_OF_ONE.pack(0, value_size)),
+        body_size,
     )
 
 

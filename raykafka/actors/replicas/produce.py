@@ -24,6 +24,8 @@ from raykafka.errors import (
 )
 from raykafka.log.batch import validate_batch
 from raykafka.log.batch_header import BatchHeader, verify
+from raykafka.log.schema import UNTYPED_SCHEMA
+from raykafka.log.small_batch import is_one_record
 from raykafka.model import FsyncPolicy, TimestampType
 from raykafka.protocol.messages import ProduceRequest, ProduceResponse
 from raykafka.storage.disk_guard import DiskGuard
@@ -79,7 +81,9 @@ class ProduceHandler:
         self._disk_guard.check(size)
         header = verify(payload, replica.partition)
         _check_header(header, size)
-        validate_batch(payload, _schema_of(header.schema_id, replica.schemas), header=header)
+        schema = _schema_of(header.schema_id, replica.schemas)
+        if schema is not UNTYPED_SCHEMA or not is_one_record(payload, header):
+            validate_batch(payload, schema, header=header)
 
         clock = self._clock
         result = replica.log.append(

@@ -5,9 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from raykafka.errors import CorruptMessageError
 from raykafka.log.batch import decode_batch, encode_batch, validate_batch, verify
+from raykafka.log.batch_header import read_header
 from raykafka.log.schema import UNTYPED_SCHEMA
-from raykafka.log.small_batch import MAX_ROWS, SmallRecords, encode_records
+from raykafka.log.small_batch import (
+    MAX_ROWS,
+    SmallRecords,
+    encode_records,
+    is_one_record,
+)
 from raykafka.model import PartitionId, TopicId
 
 PARTITION = PartitionId(TopicId("0123456789abcdef" * 2), 3)
@@ -47,3 +54,48 @@ def test_pyarrow_opens_it_as_a_stream(rows: int) -> None:
         table = reader.read_all()
     assert table["value"].to_pylist() == [b"value"] * rows
     assert decode_batch(message, UNTYPED_SCHEMA, columns=["value"]).num_rows == rows
+
+
+SIZES = [None, 0, 1, 7, 8, 9, 100]
+
+
+@pytest.mark.parametrize("key_size", SIZES)
+@pytest.mark.parametrize("value_size", SIZES)
+def test_one_encoded_record_is_recognised(key_size: int | None, value_size: int | None) -> None:
+    message = one_record(key_size, value_size)
+    assert is_one_record(message, verify(message, PARTITION))
+    validate_batch(message, UNTYPED_SCHEMA)
+
+
+def one_record(key_size: int | None, value_size: int | None) -> bytearray:
+    key, value = (None if size is None else b"x" * size for size in (key_size, value_size))
+    records = SmallRecords([1_600_000_000_000], None if key is None else [key], [value])
+    return bytearray(b"".join(bytes(chunk) for chunk in encode_records(records, PARTITION).chunks))
+
+
+@pytest.mark.parametrize(("key_size", "value_size"), [(None, 9), (5, 3), (None, None), (8, None)])
+def test_what_is_recognised_is_valid_whatever_byte_is_changed(
+    key_size: int | None, value_size: int | None
+) -> None:
+    original = one_record(key_size, value_size)
+    recognised = 0
+    for position in range(len(original)):
+        for change in (0x01, 0x80, 0xFF):
+            message = bytearray(original)
+            message[position] ^= change
+            try:
+                header = read_header(message)
+            except CorruptMessageError:
+                continue
+            if is_one_record(message, header):
+                recognised += 1
+                validate_batch(message, UNTYPED_SCHEMA, header=header)
+    assert (recognised > 0) == bool(key_size or value_size), "data and padding may be any bytes"
+
+
+def test_other_batches_are_left_to_arrow() -> None:
+    two = SmallRecords([1, 2], None, [b"a", b"b"])
+    typed = encode_batch(SmallRecords([1], None, [b"a"]).to_arrow(), PARTITION, schema_id=3)
+    for encoded in (encode_records(two, PARTITION), typed):
+        message = bytearray(b"".join(bytes(chunk) for chunk in encoded.chunks))
+        assert not is_one_record(message, verify(message, PARTITION))
