@@ -7,6 +7,8 @@ import resource
 import statistics
 import time
 
+import pyarrow as pa
+
 from bench.cluster import actor_pids, bench_cluster, new_topic, resident_bytes
 from bench.consume import RECORD
 from bench.measure import Row, microseconds, percentile
@@ -107,10 +109,9 @@ def _reopen(cluster: Cluster, count: int) -> float:
 
 def endurance(minutes: float) -> list[Row]:
     """Memory of every actor over a constant load of tables and single records."""
-    import pyarrow as pa
-
     table = pa.table({"value": pa.array([RECORD] * 10_000, pa.binary())})
-    with bench_cluster() as cluster, cluster.producer() as producer:
+    often = {"log.retention.check.interval.ms": "1000"}
+    with bench_cluster(**often) as cluster, cluster.producer() as producer:
         topic = new_topic(
             cluster, partitions=2, segment_bytes=str(64 << 20), retention_bytes=str(128 << 20)
         )
