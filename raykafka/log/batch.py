@@ -280,7 +280,20 @@ def assemble(
     """The message around a body, with its CRC. ``leader`` and ``producer`` are the parts' fields
     without crc, check and size.
     """
-    before, after = build_metadata(layout, body_size, stats)
+    metadata = build_metadata(layout, body_size, stats)
+    return assemble_around(metadata, body, body_size, leader, producer, partition)
+
+
+def assemble_around(
+    metadata: tuple[bytes, bytes],
+    body: list[Chunk],
+    body_size: int,
+    leader: tuple[int, ...],
+    producer: tuple[int, ...],
+    partition: PartitionId,
+) -> EncodedBatch:
+    """``assemble`` with what ``build_metadata`` returned."""
+    before, after = metadata
     metadata_size = SLOT_END + len(after)
     size = metadata_size + body_size
     start = before + MAGIC

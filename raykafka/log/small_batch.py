@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 import pyarrow as pa
 
-from raykafka.log.batch import NO_LEADER, EncodedBatch, assemble
+from raykafka.log.batch import NO_LEADER, EncodedBatch, assemble, assemble_around
 from raykafka.log.batch_header import BatchHeader, Message
 from raykafka.log.ipc_message import SLOT_END, SLOT_POSITION, Layout, build_metadata
 from raykafka.log.schema import HEADERS_TYPE, UNTYPED_SCHEMA
@@ -75,8 +75,12 @@ def encode_records(
     """
     timestamps, keys, values = records
     rows = len(values)
+    first = min(timestamps)
+    producer = (0, producer_epoch, rows, producer_id, base_sequence, 0, first, max(timestamps))
+    if rows == 1:
+        return _encode_one(first, keys[0] if keys else None, values[0], producer, partition)
     bits = (rows + 7) >> 3
-    stamps = _ROW.pack(timestamps[0]) if rows == 1 else struct.pack(f"<{rows}q", *timestamps)
+    stamps = struct.pack(f"<{rows}q", *timestamps)
     key_nulls, key_parts = (rows, _absent(rows)) if keys is None else _binary(keys, rows)
     value_nulls, value_parts = _binary(values, rows)
     nodes = _NODES.pack(rows, 0, rows, key_nulls, rows, rows, 0, 0, 0, 0, 0, 0, rows, value_nulls)
@@ -107,15 +111,39 @@ def encode_records(
             if size & 7:
                 pieces.append(_PADDING[-size & 7])
                 position += -size & 7
-    first = min(timestamps)
     return assemble(
         Layout(rows, nodes, _BUFFERS.pack(*places), -1),
         [b"".join(pieces)],
         position,
         NO_LEADER,
-        (0, producer_epoch, rows, producer_id, base_sequence, 0, first, max(timestamps)),
+        producer,
         partition,
     )
+
+
+def _encode_one(
+    timestamp: int,
+    key: bytes | None,
+    value: bytes | None,
+    producer: tuple[int, ...],
+    partition: PartitionId,
+) -> EncodedBatch:
+    """One record: most of the work has been done for an earlier one of the same size."""
+    k, v = key or b"", value or b""
+    frame = _frame_of_one(key is None, value is None, len(k), len(v))
+    body = b"".join(
+        (
+            _ROW.pack(timestamp),
+            frame.key,
+            k,
+            _PADDING[-len(k) & 7],
+            frame.headers,
+            v,
+            _PADDING[-len(v) & 7],
+        )
+    )
+    metadata = (frame.before_slot, frame.behind_slot)
+    return assemble_around(metadata, [body], frame.body_size, NO_LEADER, producer, partition)
 
 
 def is_one_record(message: Message, header: BatchHeader) -> bool:
@@ -127,8 +155,11 @@ def is_one_record(message: Message, header: BatchHeader) -> bool:
     start = header.metadata_size
     if start != _METADATA_OF_ONE or header.record_count != 1 or header.flags or header.schema_id:
         return False
-    expected = _frame_of_one(*_SIZES_OF_ONE.unpack_from(message, SLOT_END))
-    if expected is None or header.size - start != expected.body_size:
+    sizes = _SIZES_OF_ONE.unpack_from(message, SLOT_END)
+    if not _can_be(*sizes):
+        return False
+    expected = _frame_of_one(*sizes)
+    if header.size - start != expected.body_size:
         return False
     view = memoryview(message)
     key_at = start + 8
@@ -140,6 +171,16 @@ def is_one_record(message: Message, header: BatchHeader) -> bool:
         and bytes(view[key_at : key_at + len(expected.key)]) == expected.key
         and bytes(view[headers_at : headers_at + len(expected.headers)]) == expected.headers
         and header.base_timestamp == timestamp == header.max_timestamp
+    )
+
+
+def _can_be(key_nulls: int, value_nulls: int, key_size: int, value_size: int) -> bool:
+    return (
+        0 <= key_nulls <= 1
+        and 0 <= value_nulls <= 1
+        and 0 <= key_size < 1 << 31
+        and 0 <= value_size < 1 << 31
+        and not (key_nulls * key_size or value_nulls * value_size)
     )
 
 
@@ -158,17 +199,8 @@ class _FrameOfOne(NamedTuple):
 
 
 @functools.lru_cache(maxsize=4096)
-def _frame_of_one(
-    key_nulls: int, value_nulls: int, key_size: int, value_size: int
-) -> _FrameOfOne | None:
-    """The frame for these sizes; None where they cannot be."""
-    limit = (1 << 31) - 1
-    if not (0 <= key_nulls <= 1 and 0 <= value_nulls <= 1):
-        return None
-    if not (0 <= key_size <= limit and 0 <= value_size <= limit):
-        return None
-    if key_nulls * key_size or value_nulls * value_size:
-        return None
+def _frame_of_one(key_nulls: int, value_nulls: int, key_size: int, value_size: int) -> _FrameOfOne:
+    """The frame for these sizes, which ``_can_be`` has allowed."""
     key = (8, 1, 16, 8, 24, 0) if key_nulls else (8, 0, 8, 8, 16, key_size)
     at = 24 if key_nulls else 16 + (key_size + 7 & -8)
     a, b, c, d = at + 8, at + 16, at + 24, at + 32
@@ -187,12 +219,7 @@ def _frame_of_one(
 
 
 def _binary(column: Sequence[bytes | None], rows: int) -> tuple[int, tuple[bytes, bytes, bytes]]:
-    """Number of nulls; validity, offsets and data of a binary column."""
-    if rows == 1:
-        only = column[0]
-        if only is None:
-            return 1, _absent(1)
-        return 0, (b"", _OFFSETS_OF_ONE.pack(0, len(only)), only)
+    """Number of nulls; validity, offsets and data of a binary column of several rows."""
     offsets = [0]
     end = nulls = validity = 0
     for number, value in enumerate(column):
