@@ -62,6 +62,7 @@ class PartitionQueue:
         "needs_bump",
         "not_before_ms",
         "partition",
+        "paused_in",
         "problem",
         "recovering",
         "topic",
@@ -93,6 +94,8 @@ class PartitionQueue:
         """Monotonic time before which nothing is sent, after a failed attempt."""
         self.attempt = 0
         """Failures in a row; the sender derives its pauses from it."""
+        self.paused_in: tuple[object, ...] = ()
+        """What the sender knew of the leader when it paused."""
         self.problem: RaykafkaError | None = None
         """What went wrong last, if nothing has gone right since."""
 

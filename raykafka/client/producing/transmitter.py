@@ -6,7 +6,6 @@ Everything here belongs to whoever holds the sender's turn: no locks, no waiting
 from __future__ import annotations
 
 import heapq
-import logging
 from functools import partial
 from itertools import count
 from typing import Any
@@ -38,8 +37,6 @@ from raykafka.errors import (
 from raykafka.model import Endpoint
 from raykafka.network.client import Connection
 from raykafka.protocol.messages import ApiKey, ProduceRequest, ProduceResponse
-
-logger = logging.getLogger(__name__)
 
 LARGEST_PAUSE_MS = 1000
 CHECK_EVERY_MS = 50
@@ -95,7 +92,7 @@ class Transmitter:
         """The connection on which every answer will come, if it is only one."""
         if len(self._out) != 1:
             return None
-        endpoint = next(iter(self._out))
+        (endpoint,) = self._out
         connection = self._connections.get(endpoint)
         return None if connection is None else (endpoint, connection)
 
@@ -259,6 +256,7 @@ class Transmitter:
         exponent = min(max(queue.attempt - 1, 0), 10)
         pause = min(self._config.retry_backoff_ms << exponent, LARGEST_PAUSE_MS)
         queue.not_before_ms = now_ms + max(1, pause)
+        queue.paused_in = self._situation(queue)
         heapq.heappush(self._timers, (queue.not_before_ms, next(self._ticket), queue))
 
     # --- answers ----------------------------------------------------------------------------------
@@ -303,12 +301,11 @@ class Transmitter:
 
     def _rejected(self, queue: PartitionQueue, delivery: Delivery, error: RaykafkaError) -> None:
         self._came_back(delivery)
-        now_ms = self._clock.monotonic_ms()
         if queue.rejected(delivery, error):
             self._settle(delivery, error)
         elif not delivery.done:
             self.counters.retries += 1
-            self._pause(queue, now_ms)
+            self._pause(queue, self._clock.monotonic_ms())
         if error.refresh_metadata or isinstance(error, MessageTooLargeError):
             self._metadata.request_refresh(queue.topic)
         if len(queue):
@@ -379,11 +376,23 @@ class Transmitter:
             self._connections.lose(endpoint)
 
     def _look_at_all(self, now_ms: int) -> None:
-        """Metadata or identity are new: whoever paused for that may go on at once."""
+        """Metadata or identity are new: whoever paused for what has changed goes on at once."""
         for queue in self._queues.values():
-            if len(queue):
+            if not len(queue):
+                continue
+            situation = self._situation(queue)
+            if situation != queue.paused_in and situation[0] is not None:
                 queue.not_before_ms = min(queue.not_before_ms, now_ms)
-                self._attention[queue] = None
+                queue.attempt = 0
+            self._attention[queue] = None
+
+    def _situation(self, queue: PartitionQueue) -> tuple[object, ...]:
+        """What decides whether another attempt may fare better; first of all the leader."""
+        topic = self._metadata.cached(queue.topic)
+        if topic is None or queue.partition >= len(topic.partitions):
+            return (None,)
+        place, identity = topic.partitions[queue.partition], self._ids.current
+        return place.endpoint, place.leader_epoch, topic.topic_id, topic.schema_id, identity
 
     def reset(self) -> None:
         """An exception came in the middle of a frame: connections cannot be trusted any more."""
