@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from raykafka.client.cluster.bootstrap import Bootstrap
+from raykafka.client.cluster.deadline import Deadline
 from raykafka.client.consuming.consumer_parts import assemble
 from raykafka.client.consuming.polled_tables import (
     PartitionBatch,
@@ -155,7 +156,8 @@ class Consumer:
         ``auto_offset_reset=none``, ``IllegalStateError`` for a partition not assigned.
         """
         with self._exclusive():
-            return self._reader.find_position(checked(partition), self._timeout(timeout_ms))
+            left_ms = self._know([checked(partition)], timeout_ms)
+            return self._reader.find_position(partition, left_ms)
 
     def beginning_offsets(
         self, partitions: Iterable[TopicPartition], timeout_ms: int | None = None
@@ -174,7 +176,7 @@ class Consumer:
     ) -> dict[TopicPartition, int]:
         asked = {checked(partition): timestamp for partition in partitions}
         with self._exclusive():
-            found = self._lookup.find(asked, self._timeout(timeout_ms))
+            found = self._lookup.find(asked, self._know(asked, timeout_ms))
         return {partition: found[partition].offset for partition in asked}
 
     def offsets_for_times(
@@ -189,7 +191,7 @@ class Consumer:
         for partition, stamp in asked.items():
             _check_from_zero(f"the time for {partition}, in milliseconds,", stamp)
         with self._exclusive():
-            found = self._lookup.find(asked, self._timeout(timeout_ms))
+            found = self._lookup.find(asked, self._know(asked, timeout_ms))
         return {p: found[p] if found[p].offset >= 0 else None for p in asked}
 
     # --- reading ----------------------------------------------------------------------------------
@@ -372,8 +374,15 @@ class Consumer:
             self._lock.release()
             raise ClientClosedError("the consumer is closed; make a new one")
 
-    def _timeout(self, timeout_ms: int | None) -> int:
-        return self._config.request_timeout_ms if timeout_ms is None else timeout_ms
+    def _know(self, partitions: Iterable[TopicPartition], timeout_ms: int | None) -> int:
+        """Have metadata of the topics within ``timeout_ms``; returns how much of it is left."""
+        if timeout_ms is None:
+            timeout_ms = self._config.request_timeout_ms
+        deadline = Deadline(self._clock, timeout_ms)
+        for topic in {partition.topic for partition in partitions}:
+            if self._metadata.cached(topic) is None:
+                self._metadata.topic(topic, timeout_ms=deadline.remaining_ms(timeout_ms))
+        return int(deadline.remaining_ms(timeout_ms))
 
 
 def _check_from_zero(what: str, number: object) -> None:

@@ -19,6 +19,7 @@ from raykafka.client.producing.serializers import (
     RowShape,
     as_serialize,
     check_headers,
+    checked_timestamp,
     row_bytes,
     to_bytes,
 )
@@ -29,7 +30,6 @@ from raykafka.errors import (
     ClientClosedError,
     IllegalStateError,
     InvalidRecordError,
-    InvalidTimestampError,
     MessageTooLargeError,
     UnknownTopicOrPartitionError,
 )
@@ -166,7 +166,8 @@ class Producer:
             plan = TablePlan(data, target.metadata, key=key, timestamps=timestamps, now_ms=now_ms)
         metadata = target.metadata
         columns = len(metadata.storage_schemas[metadata.schema_id])
-        largest = max(1, target.largest_batch - COLUMN_OVERHEAD_BYTES * columns)
+        largest = target.largest_batch
+        largest = max(1, largest - COLUMN_OVERHEAD_BYTES * columns, largest // 2)
         parts = plan.cut(partition, self._partitioner, largest)
         group = TableGroup(
             self._sender, topic, self._clock.monotonic_ms(), parts, metadata.schema_id
@@ -280,10 +281,8 @@ class Producer:
         if headers is not None:
             headers = check_headers(headers)
             size += sum(len(name) + len(data or b"") + 8 for name, data in headers or ())
-        if timestamp_ms is not None and (type(timestamp_ms) is not int or timestamp_ms < 0):
-            raise InvalidTimestampError(
-                f"timestamp_ms must be milliseconds since the epoch, not {timestamp_ms!r:.40}"
-            )
+        if timestamp_ms is not None:
+            checked_timestamp(timestamp_ms)
         if size > target.largest_batch:
             raise _too_large(size, target.largest_batch)
         if partition is not None or self._partitioner is not None:

@@ -16,6 +16,7 @@ from raykafka.errors import (
     ClusterAuthorizationFailedError,
     ConnectionLostError,
     IllegalStateError,
+    InvalidRequestError,
     ProtocolError,
     RaykafkaError,
     RequestTimedOutError,
@@ -187,7 +188,10 @@ class Connection(FrameReceiver):
             raise self._failure
         if stream and api_key is not ApiKey.FETCH:
             raise IllegalStateError(f"{api_key.name} is answered once, it is no stream")
-        header = apis.encode(request)
+        try:
+            header = apis.encode(request)
+        except UnicodeEncodeError as error:
+            raise InvalidRequestError(f"a name is not text that UTF-8 has: {error}") from error
         correlation_id = self._next_id()
         payload_size = 0
         for buffer in payload:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -164,6 +165,17 @@ def test_the_cluster_away_from_the_start(cluster: ScriptedCluster) -> None:
         for call in (consumer.poll, consumer.topics, lambda: consumer.end_offsets([P0])):
             with pytest.raises(ClusterUnreachableError):
                 call()
+    with Consumer(nobody, request_timeout_ms=60_000) as consumer:
+        consumer.assign([P0])
+        started = time.monotonic()
+        for timed in (
+            lambda: consumer.position(P0, timeout_ms=200),
+            lambda: consumer.end_offsets([P0], timeout_ms=200),
+            lambda: consumer.offsets_for_times({P0: 1}, timeout_ms=200),
+        ):
+            with pytest.raises(ClusterUnreachableError):
+                timed()
+        assert time.monotonic() - started < 10
 
 
 def test_a_wrong_secret_is_not_tried_for_ever(cluster: ScriptedCluster, topic: Topic) -> None:

@@ -20,6 +20,7 @@ from raykafka.errors import (
     IllegalStateError,
     InvalidConfigError,
     InvalidRecordError,
+    InvalidRequestError,
     InvalidTimestampError,
     MessageTooLargeError,
     SerializationError,
@@ -371,10 +372,17 @@ def test_bad_records_are_refused_by_send(cluster: ProduceCluster, producer: Prod
         producer.send("t", b"v", key=1.5)
     with pytest.raises(SerializationError, match="headers"):
         producer.send("t", b"v", headers=[b"x"])
-    with pytest.raises(InvalidTimestampError):
-        producer.send("t", b"v", timestamp_ms=-1)
+    for stamp in (-1, 1 << 63, 1.5):
+        with pytest.raises(InvalidTimestampError, match="milliseconds"):
+            producer.send("t", b"v", timestamp_ms=stamp)  # type: ignore[arg-type]
+    for text in ({"value": "\ud800"}, {"key": "\ud800"}, {"headers": {"h": "\ud800"}}):
+        with pytest.raises(SerializationError, match="UTF-8"):
+            producer.send("t", **text)
+    with pytest.raises(InvalidRequestError, match="UTF-8"):
+        producer.send("\ud800", b"v")
     with pytest.raises(MessageTooLargeError, match="max_request_size"):
         producer.send("t", bytes(9 << 20))
+    assert producer.send("t", b"v", timestamp_ms=(1 << 63) - 1).get(10).offset == 0
     assert producer.metrics()["buffer_used_bytes"] == 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import pyarrow as pa
 
 from raykafka.client.cluster.metadata import TopicMetadata
@@ -46,7 +48,7 @@ def encode(delivery: Delivery, topic: TopicMetadata, config: ProducerConfig) -> 
             compression=compression,
             stats=statistics,
         )
-    except (pa.ArrowException, ValueError, TypeError) as error:
+    except (pa.ArrowException, ValueError, TypeError, OverflowError, struct.error) as error:
         raise SerializationError(f"the batch cannot be encoded: {error}") from error
     return _keep(delivery, encoded, config)
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 from raykafka.errors import (
     InvalidConfigError,
     InvalidRecordError,
+    InvalidTimestampError,
     RaykafkaError,
     SerializationError,
 )
@@ -19,6 +20,7 @@ Serialize = Callable[[str, Any], Any]
 """Topic and key or value; returns bytes, or a mapping for a typed topic."""
 
 _SCALAR_BYTES = 8
+_LARGEST_TIMESTAMP_MS = (1 << 63) - 1
 
 
 def as_serialize(serializer: Any, what: str) -> Serialize | None:
@@ -51,7 +53,10 @@ def to_bytes(value: Any, what: str) -> bytes | None:
     if value is None or type(value) is bytes:
         return value
     if isinstance(value, str):
-        return value.encode()
+        try:
+            return value.encode()
+        except UnicodeEncodeError as error:
+            raise SerializationError(f"the {what} is not text that UTF-8 has: {error}") from error
     if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value)
     raise SerializationError(
@@ -71,6 +76,15 @@ def check_headers(headers: Any) -> Sequence[tuple[str, bytes | None]] | None:
             raise SerializationError(f"headers must be (name, bytes) pairs, not {pair!r:.80}")
         checked.append((pair[0], to_bytes(pair[1], "header")))
     return checked
+
+
+def checked_timestamp(timestamp_ms: Any) -> int:
+    """``timestamp_ms`` itself; ``InvalidTimestampError`` for what a log cannot hold."""
+    if type(timestamp_ms) is not int or not 0 <= timestamp_ms <= _LARGEST_TIMESTAMP_MS:
+        raise InvalidTimestampError(
+            f"timestamp_ms must be milliseconds since the epoch, not {timestamp_ms!r:.40}"
+        )
+    return timestamp_ms
 
 
 class RowShape:

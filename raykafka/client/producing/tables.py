@@ -13,6 +13,7 @@ import pyarrow as pa
 from raykafka.client.cluster.metadata import TopicMetadata
 from raykafka.client.partitioner import partitions_for_keys, render_keys
 from raykafka.client.producing.cutting import split_by_partition, timestamp_column
+from raykafka.client.producing.serializers import checked_timestamp
 from raykafka.errors import (
     InvalidRecordError,
     InvalidTimestampError,
@@ -215,9 +216,17 @@ def _timestamps(table: pa.Table, given: Any, now_ms: int) -> tuple[pa.Array, str
             raise InvalidRecordError(f"the timestamp column {name!r} is missing from the table")
         column = table.column(name)
     elif given is None or isinstance(given, int):
-        return timestamp_column(np.full(rows, now_ms if given is None else given)), None
+        stamp = now_ms if given is None else checked_timestamp(given)
+        return timestamp_column(np.full(rows, stamp)), None
+    elif isinstance(given, (pa.Array, pa.ChunkedArray)):
+        column = given
     else:
-        column = given if isinstance(given, (pa.Array, pa.ChunkedArray)) else pa.array(given)
+        try:
+            column = pa.array(given)
+        except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+            raise InvalidTimestampError(
+                f"timestamps must be times or milliseconds since the epoch: {error}"
+            ) from None
     if isinstance(column, pa.ChunkedArray):
         column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
     if column.null_count or len(column) != rows:
