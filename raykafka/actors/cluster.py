@@ -49,7 +49,9 @@ def spawn_controller(makers: ShellMakers, spec: ControllerSpec, home: str, node_
     Raises ``ValueError`` while an actor of that name exists.
     """
     actor = ray.remote(ControllerHost).options(**_options(spec.name, node_id, max_restarts=-1))
-    return actor.remote(makers, spec, home, functools.partial(RaySpawner, makers))
+    return actor.remote(
+        makers, spec, home, functools.partial(RaySpawner, makers, spec.cluster_name)
+    )
 
 
 class RaySpawner:
@@ -58,9 +60,9 @@ class RaySpawner:
     It keeps ``partition.actor.spares`` processes ready on every node with a broker.
     """
 
-    def __init__(self, makers: ShellMakers) -> None:
+    def __init__(self, makers: ShellMakers, cluster: str) -> None:
         self._makers = makers
-        self._spares = SparePool(self._create_process)
+        self._spares = SparePool(cluster, self._create_process)
 
     def _create_process(self, name: str, node_id: str) -> Any:
         actor = ray.remote(PartitionActorHost).options(**_options(name, node_id))
@@ -97,7 +99,7 @@ class RaySpawner:
 
     async def close(self) -> None:
         """End the spares."""
-        self._spares.close()
+        await self._spares.close()
 
 
 def alive_nodes() -> list[NodeInfo]:

@@ -32,19 +32,21 @@ _REFILL_S = 1.0
 class SparePool:
     """The processes of one cluster's partition actors, on all of its nodes."""
 
-    def __init__(self, create: CreateProcess) -> None:
+    def __init__(self, cluster: str, create: CreateProcess) -> None:
+        self._cluster = cluster
         self._create = create
         self._spares: dict[str, deque[Any]] = {}
+        self._taken: set[Any] = set()
+        """Ids of those that were told to become somebody, and may not have done so yet."""
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._closed = False
 
     async def expect(self, spec: BrokerSpec) -> None:
         """A broker starts: create the processes that it will need, unless its node has some."""
         config = BrokerConfig.parse(spec.configs)
-        await self._adopt(spec.cluster_name)
+        await self._adopt()
         if spec.node.node_id not in self._spares:
-            actors = config.partition_actors or spec.node.cores or 1
-            self._fill(spec.cluster_name, spec.node.node_id, actors)
+            self._fill(spec.node.node_id, config.partition_actors or spec.node.cores or 1)
 
     async def take(self, spec: PartitionActorSpec) -> Any:
         """Handle of a process that has become the partition actor of ``spec``.
@@ -57,33 +59,32 @@ class SparePool:
         while spares and handle is None:
             handle = await self._become(spares.popleft(), spec)
         if handle is None:
-            handle = self._create(_new_name(spec.cluster_name), node_id)
+            handle = self._create(self._new_name(), node_id)
             await call(handle, "become", spec)
         if node_id not in self._timers:
             wanted = BrokerConfig.parse(spec.configs).partition_actor_spares
             self._timers[node_id] = asyncio.get_running_loop().call_later(
-                _REFILL_S, self._refill, spec.cluster_name, node_id, wanted
+                _REFILL_S, self._refill, node_id, wanted
             )
         return handle
 
     async def find(self, name: str) -> Any | None:
         """Handle of the process that is the partition actor ``name``, or None."""
-        for handle, identity_name, _ in await self._others(name.partition("/")[0]):
-            if identity_name == name:
-                return handle
-        return None
+        return (await self._adopt()).get(name)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """End every spare; nothing more is created."""
         self._closed = True
         for timer in self._timers.values():
             timer.cancel()
+        await self._adopt()
         for spares in self._spares.values():
             for handle in spares:
                 RayPartitionActorPort(handle).kill()
         self._spares.clear()
 
     async def _become(self, handle: Any, spec: PartitionActorSpec) -> Any | None:
+        self._taken.add(handle._actor_id)
         try:
             await call(handle, "become", spec)
         except RaykafkaError as error:
@@ -92,38 +93,40 @@ class SparePool:
             return None
         return handle
 
-    def _refill(self, cluster: str, node_id: str, wanted: int) -> None:
+    def _refill(self, node_id: str, wanted: int) -> None:
         del self._timers[node_id]
-        self._fill(cluster, node_id, wanted)
+        self._fill(node_id, wanted)
 
-    def _fill(self, cluster: str, node_id: str, wanted: int) -> None:
+    def _fill(self, node_id: str, wanted: int) -> None:
         spares = self._spares.setdefault(node_id, deque())
         while len(spares) < wanted and not self._closed:
-            spares.append(self._create(_new_name(cluster), node_id))
+            spares.append(self._create(self._new_name(), node_id))
 
-    async def _adopt(self, cluster: str) -> None:
-        """Take over the spares that a former controller left."""
-        for handle, name, node_id in await self._others(cluster):
-            if not name:
-                self._spares.setdefault(node_id, deque()).append(handle)
+    async def _adopt(self) -> dict[str, Any]:
+        """Look at all processes of the cluster; returns the partition actors among them by name.
 
-    async def _others(self, cluster: str) -> list[tuple[Any, str, str]]:
-        """Processes that are not known spares: handle, who it says it is, and on which node."""
-        known = {handle._actor_id for spares in self._spares.values() for handle in spares}
-        found = []
-        for process in list_names(_prefix(cluster)):
+        Spares that a former controller left become this one's.
+        """
+        actors: dict[str, Any] = {}
+        for process in list_names(self._prefix):
             handle = find(process)
-            if handle is None or handle._actor_id in known:
+            if handle is None or handle._actor_id in self._known():
                 continue
             identity = await RayPartitionActorPort(handle).prove_identity()
-            if identity is not None:
-                found.append((handle, identity.name, identity.node_id))
-        return found
+            if identity is None:
+                continue
+            if identity.name:
+                actors[identity.name] = handle
+            elif handle._actor_id not in self._known() | self._taken:
+                self._spares.setdefault(identity.node_id, deque()).append(handle)
+        return actors
 
+    def _known(self) -> set[Any]:
+        return {handle._actor_id for spares in self._spares.values() for handle in spares}
 
-def _prefix(cluster: str) -> str:
-    return f"{cluster}/partition-process-"
+    @property
+    def _prefix(self) -> str:
+        return f"{self._cluster}/partition-process-"
 
-
-def _new_name(cluster: str) -> str:
-    return _prefix(cluster) + secrets.token_hex(4)
+    def _new_name(self) -> str:
+        return self._prefix + secrets.token_hex(4)

@@ -6,16 +6,18 @@ import itertools
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from ray_cluster import read_all
+from ray_cluster import actor_names, read_all
 
 import raykafka
-from raykafka.errors import RaykafkaError
+from raykafka.errors import LogDirLockedError, RaykafkaError
 from raykafka.protocol.messages import ActorInfo
 from raykafka.runtime import Cluster
 
@@ -167,3 +169,66 @@ def test_a_killed_leader_is_replaced_in_well_under_a_second(cluster: Cluster) ->
         kill(leader)
         assert producer.send(TOPIC, b"1", partition=0).get(30).offset == 1
         assert time.monotonic() - started < 3.0
+
+
+def processes(name: str) -> list[str]:
+    return [each for each in actor_names(name) if "/partition-process-" in each]
+
+
+def test_spares_are_taken_over_by_the_next_controller_and_end_with_the_cluster(
+    tmp_path: Path,
+) -> None:
+    configs = {"partition.actors": "1", "partition.actor.spares": "1"}
+    with raykafka.start("spared", data_dir=tmp_path, configs=configs) as cluster:
+        wait_until(lambda: len(processes("spared")) == 2)
+        before = processes("spared")
+        kill(actors(cluster, "controller")[0])
+        wait_until(lambda: cluster.status().controller_epoch == 2)
+        cluster.topic("t", create=True)
+        assert processes("spared") == before
+        kill(actors(cluster, "partition")[0])
+        with cluster.producer() as producer:
+            assert producer.send("t", b"a").get(60).offset == 0
+        wait_until(lambda: len(processes("spared")) == 2)
+    wait_until(lambda: not actor_names("spared"))
+
+
+DRIVER = """
+import sys, raykafka
+cluster = raykafka.start("victim", data_dir=sys.argv[1], configs={"partition.actors": "1"})
+cluster.topic("t", create=True)
+with cluster.producer() as producer:
+    for number in range(100_000):
+        print(producer.send("t", b"%d" % number).get(60).offset, flush=True)
+"""
+
+
+def test_the_death_of_ray_itself_loses_nothing(tmp_path: Path) -> None:
+    """A program that started a Ray of its own is killed, and its Ray with it."""
+    environment = {**os.environ, "PYTHONPATH": os.getcwd(), "RAY_ADDRESS": "local"}
+    driver = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, str(tmp_path)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert driver.stdout is not None
+    acknowledged = [int(driver.stdout.readline()) for _ in range(500)]
+    driver.kill()
+    acknowledged += [int(line) for line in driver.stdout.read().splitlines() if line]
+    driver.wait()
+    driver.stdout.close()
+
+    def start() -> Cluster | None:
+        try:
+            return raykafka.start("survivor", data_dir=tmp_path)
+        except LogDirLockedError:
+            return None  # the last of the dead Ray's processes is still on its way
+
+    survivor = start()
+    while survivor is None:
+        survivor = start()
+    with survivor:
+        [values] = read_all(survivor, "t", 1).values()
+        assert [int(value) for value in values][: len(acknowledged)] == acknowledged
