@@ -64,11 +64,15 @@ class LocalStore:
                 length = memoryview(data).nbytes
                 while written < length:
                     written += os.write(file.descriptor, memoryview(data).cast("B")[written:])
-                end = os.lseek(file.descriptor, 0, os.SEEK_CUR)
+                status = os.fstat(file.descriptor)
             except OSError as error:
                 self._cut_back(path, file)
                 raise _storage_error(f"could not append to {self._full(path)}", error) from error
             file.size += length
+            if not status.st_nlink:
+                self._forget(path)
+                raise missing(self._full(path))  # deleted by hand while it was open
+            end = status.st_size
             if end != file.size:
                 self._forget(path)
                 raise KafkaStorageError(

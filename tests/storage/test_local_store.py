@@ -167,6 +167,8 @@ class TestTampering:
         os.unlink(f"{local_store.root}/t-0/a")
         with pytest.raises(MissingFileError, match="t-0/a"):
             local_store.flush("t-0/a")
+        with pytest.raises(MissingFileError, match="t-0/a"):
+            local_store.append("t-0/a", b"6")
 
 
 def test_other_processes_find_the_same_file(local_store: LocalStore) -> None:

@@ -414,7 +414,15 @@ class TestDeletedFiles:
         log = open_log(local_store)
         fill(log, 2)
         os.unlink(f"{local_store.root}/{segment_files(local_store)[0]}")
+        with pytest.raises(MissingFileError, match="deleted by hand"):
+            append_values(log, b"into a file that nobody will find again")
+        with pytest.raises(KafkaStorageError, match="offline"):
+            append_values(log, b"x")
+
+    def test_the_active_segment_before_it_is_flushed(self, local_store: LocalStore) -> None:
+        log = open_log(local_store)
         fill(log, 2)
+        os.unlink(f"{local_store.root}/{segment_files(local_store)[0]}")
         with pytest.raises(MissingFileError):
             log.flush()
         with pytest.raises(KafkaStorageError, match="offline"):
