@@ -29,7 +29,7 @@ def _as_json(table: ConfigTable, key: ConfigKey) -> dict[str, object]:
         "default": key.default_text,
         "valid": key.valid.description if key.valid else "",
         "importance": key.importance.value,
-        "dynamic": key.dynamic,
+        "dynamic": _can_change(table) and key.dynamic,
         "documentation": key.documentation,
     }
 
@@ -81,10 +81,15 @@ def describe(key: str, as_json: bool) -> None:
                 ("default", definition.default_text or None),
                 ("valid", definition.valid.description if definition.valid else None),
                 ("importance", definition.importance.value),
-                ("can be changed while running", definition.dynamic),
+                ("can be changed while running", _can_change(table) and definition.dynamic),
             ]
         )
         click.echo()
+
+
+def _can_change(table: ConfigTable) -> bool:
+    """Clients keep the settings that they were made with; those of servers may change."""
+    return table.scope in ("topic", "broker")
 
 
 def _refuse(key: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 
 import click
-import msgspec
 
 import raykafka
 from raykafka.cli.options import (
@@ -16,7 +15,7 @@ from raykafka.cli.options import (
     parse_settings,
     quiet_option,
 )
-from raykafka.cli.output import note, print_facts, print_json, print_table, waiting
+from raykafka.cli.output import all_fields, note, print_facts, print_json, print_table, waiting
 from raykafka.cli.ray_head import ensure_ray, started_ray, stop_ray
 from raykafka.config import BROKER, BrokerConfig
 from raykafka.protocol.messages import DescribeClusterResponse
@@ -57,7 +56,7 @@ def up(
         cluster = raykafka.start(name, data_dir=data_dir, configs=configs)
         status_now = cluster.status()
     if as_json:
-        print_json(msgspec.to_builtins(status_now))
+        print_json(all_fields(status_now))
     elif not quiet:
         controller = next(a for a in status_now.actors if a.role == "controller")
         note(f"cluster {name} is up: its controller listens on {controller.host}:{controller.port}")
@@ -98,7 +97,7 @@ def status(name: str, as_json: bool) -> None:
     """Show a cluster's brokers, actors and health."""
     found = connect(name).status()
     if as_json:
-        print_json(msgspec.to_builtins(found))
+        print_json(all_fields(found))
         return
     print_facts(
         [

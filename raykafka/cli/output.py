@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import click
+import msgspec
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import (
@@ -48,6 +49,15 @@ def _jsonable(value: Any) -> object:
     if isinstance(value, (datetime.date, datetime.time)):
         return value.isoformat()
     return str(value)  # decimals, durations, UUIDs
+
+
+def all_fields(value: Any) -> Any:
+    """A message as dicts and lists, also with the fields that have their default: a program that
+    looks for one must not have to know the defaults.
+    """
+    if isinstance(value, msgspec.Struct):
+        return {name: all_fields(item) for name, item in msgspec.structs.asdict(value).items()}
+    return [all_fields(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:

@@ -102,7 +102,8 @@ def produce(
     if as_json:
         print_json({"topic": topic, "records": records, "seconds": round(seconds, 3)})
     elif not quiet:
-        note(f"{records:,} records written to {topic} in {seconds:.1f} s")
+        noun = "record" if records == 1 else "records"
+        note(f"{records:,} {noun} written to {topic} in {seconds:.1f} s")
 
 
 def _typed_schema(cluster: Cluster, topic: str) -> pa.Schema | None:

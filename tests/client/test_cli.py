@@ -63,7 +63,7 @@ def test_lines_go_in_and_come_out(run: Run, topic: str) -> None:
 def test_json_output_has_everything(run: Run, topic: str) -> None:
     run("topic", "create", topic)
     run("produce", topic, "--key-separator", "=", stdin=b"k=v\n")
-    run("produce", topic, stdin=b"\xff\n")
+    assert "1 record written" in run("produce", topic, stdin=b"\xff\n").stderr
     first, second = records(run("consume", topic, "--json"))
     assert first["timestamp"] > 1_600_000_000_000  # type: ignore[operator]
     del first["timestamp"]
@@ -219,6 +219,9 @@ def test_status(run: Run, cluster: LocalCluster) -> None:
     found = json.loads(run("status", "--json").stdout)
     assert found["cluster_name"] == "local"
     assert {actor["role"] for actor in found["actors"]} == {"controller", "broker", "partition"}
+    assert found["offline_partitions"] == 0  # also what has its default is there
+    assert found["brokers"][0]["alive"] is True
+    assert all("partitions" in actor for actor in found["actors"])
     assert f" {os.getpid()} " in run("status").stdout
 
 
