@@ -152,6 +152,24 @@ def test_page(page: Path, tmp_path: Path, documents_home: Path) -> None:
     assert stop_clusters() == [], f"{page.name} does not stop its clusters"
 
 
+def anchors(page: Path) -> set[str]:
+    """Of the page's headings, as GitHub makes them."""
+    text = FENCE.sub("", page.read_text())
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.stem)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", page.read_text())):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        found = (page.parent / name).resolve() if name else page
+        assert found.exists(), f"{page.name} links to {target}, and there is no {name}"
+        assert not anchor or anchor in anchors(found), f"{page.name} links to {target}"
+
+
 class TestTheRunnerItself:
     PAGE = "# A\n\n```python\nx = 1\n```\n\n```console\n$ a \\\n  b\none\n\n$ c\n```\n"
 
