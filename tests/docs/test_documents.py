@@ -35,6 +35,7 @@ RUN_ELSEWHERE = {
     "make demo": "run by tests/docs/test_examples.py as examples/flights.py",
     "make test": "it is the command that runs this test",
     "make check": "the continuous integration script runs it",
+    "make bench": "tests/docs/test_examples.py runs one case of it",
     "make docs": "tests/unit/test_generated_docs.py compares its output",
     "ray up cluster.yaml": "needs machines; tests/docs/test_examples.py checks the file",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -51,6 +52,17 @@ def test_notebook_runs(path: Path, tmp_path: Path, documents_home: Path) -> None
     client.execute()
     printed = [out for cell in notebook.cells if cell.cell_type == "code" for out in cell.outputs]
     assert not any(out.output_type == "error" for out in printed)
+
+
+@pytest.mark.slow
+def test_a_benchmark_runs(tmp_path: Path, documents_home: Path) -> None:
+    rows = tmp_path / "rows.json"
+    command = [sys.executable, "-m", "bench", "one-record", "--runs", "1", "--json", str(rows)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(rows.read_text())["rows"]
+    assert [row["name"] for row in found] == ["one record, acked, p50", "one record, acked, p99"]
+    assert all(row["ours"] > 0 and row["theirs"] > 0 for row in found)
 
 
 def test_cluster_file_is_what_ray_accepts() -> None:
