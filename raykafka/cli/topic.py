@@ -190,6 +190,9 @@ def _print_details(facts: TopicFacts) -> None:
         ),
         rows,
     )
+    for part in facts.partitions:
+        if part.problem:
+            click.echo(f"\npartition {part.number}: {part.problem}")
 
 
 @topic.command()

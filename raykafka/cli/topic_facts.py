@@ -28,6 +28,8 @@ class PartitionFacts:
     segments: int | None
     damaged: tuple[tuple[int, int], ...]
     """Ranges of offsets that cannot be read, end exclusive."""
+    problem: str = ""
+    """Why nobody leads the partition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,7 @@ def _facts(topic: TopicMetadata, stored: dict[tuple[str, int], LogDirPartition])
                 size_bytes=found.size_bytes if found else None,
                 segments=found.segments if found else None,
                 damaged=tuple((start, end) for start, end in found.damaged) if found else (),
+                problem=part.problem.message if part.problem else "",
             )
         )
     return TopicFacts(

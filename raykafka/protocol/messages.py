@@ -124,6 +124,8 @@ class PartitionInfo(Message, frozen=True):
     replicas: list[int] = []
     isr: list[int] = []
     error_code: int = 0
+    error_message: str = ""
+    """Why nobody leads the partition, where the controller knows more than that."""
 
 
 class TopicInfo(Message, frozen=True):

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from raykafka.cli.main import app
 from raykafka.client.admin import Admin, NewTopic
 from raykafka.client.consumer import Consumer
 from raykafka.client.producer import Producer
-from raykafka.errors import IllegalStateError, LogDirLockedError, RaykafkaError
+from raykafka.errors import (
+    DeliveryTimeoutError,
+    IllegalStateError,
+    LogDirLockedError,
+    RaykafkaError,
+)
 from raykafka.model import RecordMetadata, TopicPartition
 from raykafka.testing.local_cluster import LocalCluster
 
@@ -125,6 +133,32 @@ def test_a_crash_and_a_restart_keep_everything(tmp_path: Path) -> None:
     assert values == {p: list(range(p, 100, PARTITIONS)) for p in range(PARTITIONS)}
     cluster.stop()
     cluster.stop()
+
+
+def test_a_partition_whose_directory_is_gone_says_so(tmp_path: Path) -> None:
+    with LocalCluster(tmp_path) as cluster:
+        create(cluster, partitions=1)
+        create(cluster, "u", partitions=1)
+        with Producer(cluster.bootstrap) as producer:
+            producer.send("t", b"1").get(30)
+            producer.send("u", b"1").get(30)
+        cluster.stop()
+        (directory,) = tmp_path.glob("*/t-0")
+        shutil.rmtree(directory)
+        cluster.start()
+        with Producer(
+            cluster.bootstrap, delivery_timeout_ms=2000, request_timeout_ms=1000
+        ) as producer:
+            assert producer.send("u", b"2").get(30).offset == 1
+            with pytest.raises(DeliveryTimeoutError, match="Restore it, or delete the topic"):
+                producer.send("t", b"2").get(30)
+        told = CliRunner().invoke(app, ["topic", "describe", "t", "--name", str(tmp_path)])
+        assert "Restore it, or delete the topic" in told.stdout
+        with Admin(cluster.bootstrap) as admin:
+            admin.delete_topics(["t"])
+        create(cluster, partitions=1)
+        with Producer(cluster.bootstrap) as producer:
+            assert producer.send("t", b"1").get(30).offset == 0
 
 
 def test_its_bootstrap_pickles_and_follows_the_controller(tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ RESPONSES: dict[ApiKey, tuple[Message, bytes]] = {
                 TopicInfo(
                     "flights",
                     TOPIC_ID,
-                    [PartitionInfo(0, 1, 5, "10.0.0.1", 4000, [1, 2], [1], 9)],
+                    [PartitionInfo(0, 1, 5, "10.0.0.1", 4000, [1, 2], [1], 9, "why")],
                     [b"\x03\x04"],
                     "tailnum",
                     "lz4",

@@ -94,6 +94,7 @@ class MetadataView:
             replicas=list(state.replicas),
             isr=list(state.isr),
             error_code=_NOT_AVAILABLE if failure is None else failure.code,
+            error_message="" if failure is None else failure.message,
         )
 
 

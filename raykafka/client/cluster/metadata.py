@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -51,6 +51,8 @@ class PartitionMetadata:
     """Listener of the leader; None while there is no leader."""
     replicas: tuple[int, ...] = ()
     isr: tuple[int, ...] = ()
+    problem: RaykafkaError | None = field(default=None, compare=False)
+    """Why there is no leader."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,4 +358,5 @@ def _partition_metadata(info: PartitionInfo) -> PartitionMetadata:
         endpoint=Endpoint(info.host, info.port) if led else None,
         replicas=tuple(info.replicas),
         isr=tuple(info.isr),
+        problem=error_for(info.error_code, info.error_message) if info.error_code else None,
     )

@@ -12,7 +12,7 @@ from raykafka.client.consuming.records import ConsumerRecord, ConsumerRecords
 from raykafka.client.consuming.rows import Rows
 from raykafka.client.consuming.subscription import Subscription
 from raykafka.clock import Clock
-from raykafka.errors import RaykafkaError, RequestTimedOutError
+from raykafka.errors import CorruptMessageError, RaykafkaError, RequestTimedOutError
 from raykafka.model import TopicPartition
 
 _LONGEST_WAIT_MS = 60_000
@@ -184,4 +184,7 @@ class RecordReader:
 def _described(failure: FetchFailure) -> RaykafkaError:
     """The error with the place that the caller may seek past."""
     error = failure.error
-    return type(error)(f"{failure.partition} at offset {failure.offset}: {error.message}")
+    hint = ""
+    if isinstance(error, CorruptMessageError):
+        hint = "; read it again, and if it stays so, seek past it"
+    return type(error)(f"{failure.partition} at offset {failure.offset}: {error.message}{hint}")

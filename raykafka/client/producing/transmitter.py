@@ -208,11 +208,10 @@ class Transmitter:
     ) -> bool:
         """Send one batch; False when nothing more can be sent to its partition for now."""
         place = topic.partitions[queue.partition]
-        connection = None
+        queue.problem = place.problem or queue.problem
         try:
             encoded = delivery.encoded or encode(delivery, topic, self._config)
-            if place.endpoint is not None:
-                connection = self._connections.get(place.endpoint)
+            connection = None if place.endpoint is None else self._connections.get(place.endpoint)
         except RaykafkaError as error:
             if error.retriable:
                 self._wait_for_leader(queue, now_ms)

@@ -459,6 +459,7 @@ def test_a_replica_that_cannot_be_opened_is_told_and_tried_again(
         assert (await h.create("t")).error_code == 0, "it exists, though it is not open"
         (partition,) = await h.partitions("t")
         assert (partition.port, partition.error_code) == (0, errors.KafkaStorageError.code)
+        assert partition.error_message, "why"
         assert (await h.create("u")).error_code == 0
         assert h.is_online("u")
         h.world.broken_topics.clear()
