@@ -113,7 +113,6 @@ class Sender:
         try:
             self._transmitter.serve()
             self._connections.pump(0)
-            self._served_ms = self._clock.monotonic_ms()
         except BaseException:
             self._transmitter.reset()
             raise
@@ -172,28 +171,33 @@ class Sender:
                 if transmitter.news:
                     transmitter.news = False
                     turn.notify()
-                if settled() or deadline.expired or (patient and turn.wanted):
+                if settled() or (patient and turn.wanted) or deadline.expired:
                     break
-                now_ms = self._served_ms = self._clock.monotonic_ms()
-                wait_ms = min(transmitter.next_event_ms() - now_ms, 1000)
-                self._pump(deadline.remaining_ms(max(0, wait_ms)), patient=patient)
+                if patient or not self._pump_directly():
+                    now_ms = self._served_ms = self._clock.monotonic_ms()
+                    wait_ms = min(transmitter.next_event_ms() - now_ms, 1000)
+                    self._pump(deadline.remaining_ms(max(0, wait_ms)), patient=patient)
         except BaseException:
             transmitter.reset()
             raise
 
+    def _pump_directly(self) -> bool:
+        """Wait a moment for the only connection on which something is expected, if it is only one.
+
+        False when nothing came, so that everything else is looked at as well.
+        """
+        sole = self._transmitter.sole_connection()
+        if sole is None:
+            return False
+        endpoint, connection = sole
+        try:
+            return connection.pump(DIRECT_WAIT_MS)
+        except RaykafkaError:
+            self._connections.lose(endpoint)
+            return True
+
     def _pump(self, timeout_ms: int, *, patient: bool) -> None:
         """Take in what arrives within ``timeout_ms``, or until ``_wake``."""
-        sole = None if patient else self._transmitter.sole_connection()
-        if sole is not None:
-            endpoint, connection = sole
-            wait_ms = min(timeout_ms, DIRECT_WAIT_MS)
-            try:
-                if connection.pump(wait_ms):
-                    return
-            except RaykafkaError:
-                self._connections.lose(endpoint)
-                return
-            timeout_ms -= wait_ms
         self._polling = True
         # Whoever asked before it could see that we poll is not going to wake us.
         asked = bool(self.accumulator.ready) or self._transmitter.cluster_changed
@@ -204,6 +208,7 @@ class Sender:
 
     def _leave(self) -> None:
         """Let go of the turn and call those who wait for what has happened meanwhile."""
+        self._served_ms = self._clock.monotonic_ms()
         if self._transmitter.news:
             self._transmitter.news = False
             self._turn.notify()
