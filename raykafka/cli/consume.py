@@ -9,7 +9,7 @@ import click
 from raykafka.cli.options import cluster_option, connect, moment, quiet_option
 from raykafka.cli.output import progress
 from raykafka.cli.records import RecordWriter, writer_for
-from raykafka.errors import UnknownTopicOrPartitionError
+from raykafka.errors import OffsetOutOfRangeError, UnknownTopicOrPartitionError
 from raykafka.model import TopicPartition
 
 if TYPE_CHECKING:
@@ -125,13 +125,18 @@ def _seek(
                 consumer.seek(partition, found.offset)
     elif from_offset == "latest":
         consumer.seek_to_end()
-    elif isinstance(from_offset, int) and from_offset >= 0:
-        for partition in partitions:
-            consumer.seek(partition, from_offset)
     elif isinstance(from_offset, int):
         starts = consumer.beginning_offsets(partitions)
-        for partition, end in consumer.end_offsets(partitions).items():
-            consumer.seek(partition, max(starts[partition], end + from_offset))
+        ends = consumer.end_offsets(partitions)
+        longest = max(ends, key=ends.__getitem__)
+        if from_offset > ends[longest]:
+            raise OffsetOutOfRangeError(
+                f"no partition has offset {from_offset}; {longest} goes furthest and ends at "
+                f"{ends[longest]}"
+            )
+        for partition, end in ends.items():
+            wanted = from_offset if from_offset >= 0 else end + from_offset
+            consumer.seek(partition, max(starts[partition], min(wanted, end)))
     else:
         consumer.seek_to_beginning()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -91,11 +92,9 @@ def create(
                 raise
             created = False
         number = len(admin.describe_topics([topic_name])[0].partitions)
-    if as_json:
-        print_json({"topic": topic_name, "partitions": number, "created": created})
-    else:
-        verb = "created" if created else "exists already:"
-        note(f"{verb} topic {topic_name} with {number} partition{'s' if number > 1 else ''}")
+    verb = "created" if created else "exists already:"
+    text = f"{verb} topic {topic_name} with {number} partition{'s' if number > 1 else ''}"
+    _tell(text, {"topic": topic_name, "partitions": number, "created": created}, as_json)
 
 
 def _schema(columns: str | None, columns_from: str | None) -> pa.Schema | None:
@@ -207,7 +206,10 @@ def _print_details(facts: TopicFacts) -> None:
     metavar="KEY",
     help="Set this key back to the cluster's default; may be repeated.",
 )
-def alter(topic_name: str, name: str, settings: tuple[str, ...], resets: tuple[str, ...]) -> None:
+@json_option
+def alter(
+    topic_name: str, name: str, settings: tuple[str, ...], resets: tuple[str, ...], as_json: bool
+) -> None:
     """Change settings of TOPIC; the others stay as they are."""
     changes = [ConfigChange(key, value) for key, value in parse_settings(settings).items()]
     changes += [ConfigChange(key, op="delete") for key in resets]
@@ -215,47 +217,62 @@ def alter(topic_name: str, name: str, settings: tuple[str, ...], resets: tuple[s
         raise click.UsageError("give at least one --config or --delete-config")
     with connect(name).admin() as admin:
         admin.incremental_alter_configs({ConfigResource("topic", topic_name): changes})
-    note(f"changed {', '.join(change.name for change in changes)} of topic {topic_name}")
+    names = [change.name for change in changes]
+    told = {"topic": topic_name, "changed": names}
+    _tell(f"changed {', '.join(names)} of topic {topic_name}", told, as_json)
 
 
 @topic.command()
 @click.argument("topic_names", metavar="TOPIC...", nargs=-1, required=True)
 @cluster_option
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-def delete(topic_names: tuple[str, ...], name: str, yes: bool) -> None:
+@json_option
+def delete(topic_names: tuple[str, ...], name: str, yes: bool, as_json: bool) -> None:
     """Delete topics and all their records."""
     listed = ", ".join(topic_names)
     if not yes:
         click.confirm(f"Delete {listed} and all records in it?", abort=True, err=True)
     with connect(name).admin() as admin:
         admin.delete_topics(topic_names)
-    note(f"deleted {listed}")
+    _tell(f"deleted {listed}", {"deleted": topic_names}, as_json)
 
 
 @topic.command("add-partitions")
 @click.argument("topic_name", metavar="TOPIC")
 @click.argument("total", type=click.IntRange(min=2))
 @cluster_option
-def add_partitions(topic_name: str, total: int, name: str) -> None:
+@json_option
+def add_partitions(topic_name: str, total: int, name: str, as_json: bool) -> None:
     """Give TOPIC more partitions, TOTAL in all.
 
     Records stay where they are; from then on keys map to other partitions than before.
     """
     with connect(name).admin() as admin:
         admin.create_partitions({topic_name: total})
-    note(f"topic {topic_name} has {total} partitions")
+    told = {"topic": topic_name, "partitions": total}
+    _tell(f"topic {topic_name} has {total} partitions", told, as_json)
 
 
 @topic.command("add-columns")
 @click.argument("topic_name", metavar="TOPIC")
 @click.argument("columns")
 @cluster_option
-def add_columns(topic_name: str, columns: str, name: str) -> None:
+@json_option
+def add_columns(topic_name: str, columns: str, name: str, as_json: bool) -> None:
     """Add COLUMNS, such as `city: string, zip: int32`, to a typed TOPIC.
 
     Older records have nulls there.
     """
     added = parse_columns(columns)
     with connect(name).admin() as admin:
-        admin.add_columns(topic_name, added)
-    note(f"topic {topic_name} has {len(added)} more column{'s' if len(added) > 1 else ''}")
+        schema_id = admin.add_columns(topic_name, added)
+    text = f"topic {topic_name} has {len(added)} more column{'s' if len(added) > 1 else ''}"
+    _tell(text, {"topic": topic_name, "added": added.names, "schema_id": schema_id}, as_json)
+
+
+def _tell(text: str, facts: Mapping[str, object], as_json: bool) -> None:
+    """The same as a remark for people or as JSON for programs."""
+    if as_json:
+        print_json(facts)
+    else:
+        note(text)

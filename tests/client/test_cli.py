@@ -147,6 +147,15 @@ def test_where_to_start(run: Run, options: tuple[str, ...], expected: str) -> No
     assert "".join(run("consume", "starts", *options).stdout.split()) == expected
 
 
+@pytest.mark.parametrize("follow", [(), ("--follow",)])
+def test_an_offset_that_no_partition_has(run: Run, topic: str, follow: tuple[str, ...]) -> None:
+    run("topic", "create", topic, "-p", "2", "--if-not-exists")
+    run("produce", topic, "--partition", "1", stdin="0\n1\n")
+    told = run("consume", topic, "--from-offset", "99", *follow, exit_code=1)
+    assert f"no partition has offset 99; {topic}-1 goes furthest and ends at 2" in told.stderr
+    assert run("consume", topic, "--from-offset", "1").stdout == "1\n"
+
+
 def test_following_shows_what_arrives(run: Run, topic: str, cluster: LocalCluster) -> None:
     run("topic", "create", topic)
     run("produce", topic, stdin="before\n")
@@ -205,6 +214,21 @@ def test_topics_are_altered(run: Run, topic: str) -> None:
     assert described["configs"]["fsync"] == {"value": "none", "source": "default"}
     assert len(described["partitions"]) == 3
     assert described["columns"][-1]["name"] == "city"
+
+
+def test_changes_are_told_as_json(run: Run, topic: str) -> None:
+    def told(*command: str) -> dict[str, object]:
+        result = run("topic", *command, "--json")
+        assert result.stderr == ""
+        return json.loads(result.stdout)  # type: ignore[no-any-return]
+
+    run("topic", "create", topic, "--columns", COLUMNS)
+    changed = told("alter", topic, "-c", "fsync=batch", "-d", "retention.ms")
+    assert changed == {"topic": topic, "changed": ["fsync", "retention.ms"]}
+    assert told("add-partitions", topic, "3") == {"topic": topic, "partitions": 3}
+    added = told("add-columns", topic, "city: string")
+    assert added == {"topic": topic, "added": ["city"], "schema_id": 1}
+    assert told("delete", topic, "--yes") == {"deleted": [topic]}
 
 
 def test_deleting_asks_first(run: Run, topic: str) -> None:
