@@ -251,6 +251,10 @@ def test_a_table_that_was_read_can_be_sent_on(
         ({"carrier": ["A"]}, {"timestamps": [None]}, InvalidTimestampError, "nulls"),
         ({"carrier": ["A"]}, {"partition": 4}, UnknownTopicOrPartitionError, "0 to 3"),
         ({"carrier": ["A"], "delay": [1, 2]}, {}, SerializationError, "Arrow table"),
+        ({"carrier": ["A"], "delay": [1 << 70]}, {}, InvalidRecordError, "'delay'.*int64"),
+        ([{"carrier": "A", "delay": 1 << 70}], {}, InvalidRecordError, "'delay'.*int64"),
+        ({"carrier": ["A", 1]}, {}, InvalidRecordError, "'carrier'.*string"),
+        ({"carrier": ["A"], "x": [1, "a"]}, {}, SerializationError, "'x' is no array"),
         ("text", {}, SerializationError, "cannot make a table of str"),
         (b"bytes", {}, SerializationError, "cannot make a table of bytes"),
         ({"carrier": ["A"], "x": [1.5]}, {"key": "x"}, InvalidRecordError, "key column.*double"),
@@ -268,6 +272,14 @@ def test_tables_that_do_not_fit(
     with pytest.raises(error, match=message):
         producer.send_table("f", data, **options)
     assert cluster.produces == []
+
+
+def test_values_that_only_the_schema_explains(cluster: ProduceCluster) -> None:
+    topic = cluster.create("m", partitions=1, schema=pa.schema([("m", pa.map_("string", "int64"))]))
+    with Producer(cluster.bootstrap) as producer:
+        producer.send_table("m", {"m": [[("k", 1)]]}).get(10)
+        producer.send_table("m", [{"m": [("k", 2)]}]).get(10)
+    assert [row["m"] for row in cluster.rows(topic.logs[0])] == [[("k", 1)], [("k", 2)]]
 
 
 def test_an_empty_table_is_done_at_once(producer: Producer, cluster: ProduceCluster) -> None:

@@ -77,8 +77,19 @@ def _column(values: Any, name: str, wanted: pa.Schema) -> Any:
     """Arrays as they are, lists as arrays."""
     if not isinstance(values, (list, tuple)):
         return values
-    array = pa.array(values)
     position = wanted.get_field_index(name)
+    try:
+        array = pa.array(values)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        kind = wanted.types[position] if position >= 0 else None
+        try:  # maps, for one, are not told from lists by their values
+            return pa.array(values, kind)
+        except (pa.ArrowException, TypeError, ValueError, OverflowError):
+            if kind is None:
+                raise SerializationError(f"column {name!r} is no array: {error}") from error
+            raise InvalidRecordError(
+                f"column {name!r} has type {kind}, which does not hold its values: {error}"
+            ) from error
     if position >= 0 and _differs_in_width(array.type, wanted.types[position]):
         with contextlib.suppress(pa.ArrowException):  # told when the table is made to conform
             return pa.array(values, wanted.types[position])
