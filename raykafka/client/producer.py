@@ -44,12 +44,16 @@ _live: weakref.WeakSet[Producer] = weakref.WeakSet()
 class _Target:
     """What ``send`` has to know of a topic."""
 
-    __slots__ = ("buffer", "largest_batch", "metadata", "shape")
+    __slots__ = ("buffer", "largest_batch", "metadata", "plain", "shape")
 
-    def __init__(self, metadata: TopicMetadata, buffer: TopicBuffer, largest_batch: int) -> None:
+    def __init__(
+        self, metadata: TopicMetadata, buffer: TopicBuffer, largest_batch: int, *, plain: bool
+    ) -> None:
         self.metadata = metadata
         self.buffer = buffer
         self.largest_batch = largest_batch
+        self.plain = plain and not metadata.typed
+        """Whether keys and values that are bytes may be taken as they are."""
         self.shape: RowShape | None = None
         if metadata.typed:
             self.shape = RowShape(metadata.value_schema, metadata.schema_id, metadata.key_column)
@@ -87,8 +91,10 @@ class Producer:
         self._metadata.on_update(self._forget_targets)
         self._sender = Sender(config, self._metadata, clock)
         self._append = self._sender.accumulator.append
+        self._append_plain = self._sender.accumulator.append_plain
+        given = (config.partitioner, config.key_serializer, config.value_serializer)
+        self._plain = all(option is None for option in given)
         self._buffers: dict[str, TopicBuffer] = {}
-        self._simple = self._partitioner is None and self._value_serializer is None
         self._closed = False
         self._pid = os.getpid()
         _live.add(self)
@@ -120,17 +126,18 @@ class Producer:
             target = self._find(topic)
         if (
             type(value) is bytes
-            and key is None
-            and self._simple
             and partition is None
-            and timestamp_ms is None
             and headers is None
-            and target.shape is None
+            and timestamp_ms is None
+            and target.plain
+            and (key is None or type(key) is bytes)
         ):
             size = len(value) + RECORD_OVERHEAD_BYTES
+            if key is not None:
+                size += len(key)
             if size > target.largest_batch:
                 raise _too_large(size, target.largest_batch)
-            return self._append(target.buffer, value, None, None, None, None, size)
+            return self._append_plain(target.buffer, value, key, size)
         return self._send(target, topic, value, key, headers, partition, timestamp_ms)
 
     def send_table(
@@ -328,7 +335,8 @@ class Producer:
         fresh = self._sender.accumulator.new_buffer(topic, largest)
         buffer = self._buffers.setdefault(topic, fresh)
         buffer.limit = fresh.limit
-        return self._targets.setdefault(topic, _Target(metadata, buffer, largest))
+        target = _Target(metadata, buffer, largest, plain=self._plain)
+        return self._targets.setdefault(topic, target)
 
     def _forget_targets(self) -> None:
         self._targets.clear()

@@ -83,6 +83,38 @@ class Accumulator:
         """The place for a topic's records; ``largest_batch`` bounds its chunks."""
         return TopicBuffer(name, max(1, min(self._batch_size, largest_batch)))
 
+    def append_plain(
+        self, buffer: TopicBuffer, value: bytes, key: bytes | None, size: int
+    ) -> RecordFuture:
+        """``append`` for what most records are: no headers, no wishes, an untyped topic."""
+        now = self._now_ms()
+        self._acquire()
+        try:
+            chunk = buffer.chunk
+            if chunk is None or chunk.size + size > chunk.limit:
+                chunk = self._chunk_with_room(buffer, size, 0)
+            if chunk.mixed:
+                return RecordFuture(chunk, chunk.append(value, key, None, None, now, size))
+            values = chunk.values
+            index = len(values)
+            values.append(value)
+            chunk.size += size
+            if now != chunk.last_ms:
+                chunk.last_ms = now
+                chunk.mark_index.append(index)
+                chunk.mark_ms.append(now)
+            if key is not None:
+                if chunk.keys is None:
+                    chunk.keys = [None] * index
+                chunk.keys.append(key)
+            elif chunk.keys is not None:
+                chunk.keys.append(None)
+        finally:
+            self._release()
+        if now >= chunk.due_wall_ms or self.ready:
+            self._driver.assist()
+        return RecordFuture(chunk, index)
+
     def append(
         self,
         buffer: TopicBuffer,
@@ -104,31 +136,8 @@ class Accumulator:
             chunk = buffer.chunk
             if chunk is None or chunk.size + size > chunk.limit or chunk.schema_id != schema_id:
                 chunk = self._chunk_with_room(buffer, size, schema_id)
-            values = chunk.values
-            index = len(values)
-            values.append(value)
-            chunk.size += size
             timestamp = now if timestamp_ms is None else timestamp_ms
-            if timestamp != chunk.last_ms:
-                chunk.last_ms = timestamp
-                chunk.mark_index.append(index)
-                chunk.mark_ms.append(timestamp)
-            if key is not None:
-                if chunk.keys is None:
-                    chunk.keys = [None] * index
-                chunk.keys.append(key)
-            elif chunk.keys is not None:
-                chunk.keys.append(None)
-            if headers is not None or chunk.headers is not None:
-                if chunk.headers is None:
-                    chunk.headers = [None] * index
-                chunk.headers.append(headers)
-            if partition is not None:
-                if chunk.partitions is None:
-                    chunk.partitions = [-1] * index
-                chunk.partitions.append(partition)
-            elif chunk.partitions is not None:
-                chunk.partitions.append(-1)
+            index = chunk.append(value, key, headers, partition, timestamp, size)
         finally:
             self._release()
         if now >= chunk.due_wall_ms or self.ready:

@@ -42,6 +42,7 @@ class Chunk(Group):
         "limit",
         "mark_index",
         "mark_ms",
+        "mixed",
         "open",
         "partitions",
         "schema_id",
@@ -69,10 +70,45 @@ class Chunk(Group):
         """First record of each run of equal timestamps."""
         self.mark_ms: list[int] = []
         self.last_ms = -1
+        self.mixed = False
+        """Some record has headers or a partition of its own."""
         self._batch_of: Sequence[int] | None = None
         self._position_of: Sequence[int] | None = None
         self._errors: Mapping[int, RaykafkaError] = {}
         self._failure: RaykafkaError | None = None
+
+    def append(
+        self,
+        value: Any,
+        key: bytes | None,
+        headers: Sequence[tuple[str, bytes | None]] | None,
+        partition: int | None,
+        timestamp_ms: int,
+        size: int,
+    ) -> int:
+        """Add one record; returns its place."""
+        index = len(self.values)
+        self.values.append(value)
+        self.size += size
+        if timestamp_ms != self.last_ms:
+            self.last_ms = timestamp_ms
+            self.mark_index.append(index)
+            self.mark_ms.append(timestamp_ms)
+        if key is not None or self.keys is not None:
+            if self.keys is None:
+                self.keys = [None] * index
+            self.keys.append(key)
+        if headers is not None or self.headers is not None:
+            if self.headers is None:
+                self.headers = [None] * index
+                self.mixed = True
+            self.headers.append(headers)
+        if partition is not None or self.partitions is not None:
+            if self.partitions is None:
+                self.partitions = [-1] * index
+                self.mixed = True
+            self.partitions.append(-1 if partition is None else partition)
+        return index
 
     @property
     def typed(self) -> bool:
