@@ -137,7 +137,9 @@ def split_by_partition(
     """One slice per partition, rows in their order; and the permutation that was applied."""
     if (places == places[0]).all():
         return [(int(places[0]), batch)], None
-    order = np.argsort(places, kind="stable")
+    # Numpy sorts small integers by counting them.
+    small = places.astype(np.int16) if places.max() < 1 << 15 else places
+    order = np.argsort(small, kind="stable")
     taken = batch.take(pa.array(order))
     in_order = places[order]
     bounds = [0, *(np.flatnonzero(np.diff(in_order)) + 1).tolist(), len(places)]
@@ -172,7 +174,7 @@ def _place(
     rows = rows if kept is None else kept[rows]
     batch_of[rows] = np.repeat(np.arange(len(parts)), sizes)
     position_of[rows] = np.concatenate([np.arange(size) for size in sizes])
-    chunk.place(deliveries, batch_of.tolist(), position_of.tolist(), errors)
+    chunk.place(deliveries, batch_of, position_of, errors)
 
 
 def _refuse_missing(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from raykafka.errors import RaykafkaError
 from raykafka.model import RecordMetadata
 
 Int64Array = npt.NDArray[np.int64]
+Places: TypeAlias = "Sequence[int] | Int64Array"
 
 RECORD_OVERHEAD_BYTES = 24
 """What a record takes in a batch beside key and value: timestamp, offsets of three columns."""
@@ -72,8 +73,8 @@ class Chunk(Group):
         self.last_ms = -1
         self.mixed = False
         """Some record has headers or a partition of its own."""
-        self._batch_of: Sequence[int] | None = None
-        self._position_of: Sequence[int] | None = None
+        self._batch_of: Places | None = None
+        self._position_of: Places | None = None
         self._errors: Mapping[int, RaykafkaError] = {}
         self._failure: RaykafkaError | None = None
 
@@ -135,8 +136,8 @@ class Chunk(Group):
     def place(
         self,
         deliveries: Sequence[Delivery],
-        batch_of: Sequence[int] | None,
-        position_of: Sequence[int] | None,
+        batch_of: Places | None,
+        position_of: Places | None,
         errors: Mapping[int, RaykafkaError],
     ) -> None:
         """Say where the records went: with None all of them are in the only delivery, in order.
