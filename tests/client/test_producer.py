@@ -456,6 +456,20 @@ def test_compression_is_the_topics_or_the_producers(cluster: ProduceCluster, top
     assert cluster.records(topic, 0) == [bytes(1000)] * 3
 
 
+def test_old_metadata_are_asked_for_again_in_the_background(
+    cluster: ProduceCluster, topic: Topic
+) -> None:
+    with Producer(cluster.bootstrap, metadata_max_age_ms=1) as producer:
+        producer.send("t", b"v").get(10)
+        asked = cluster.metadata_requests
+
+        def asked_again() -> bool:
+            producer.send("t", b"v").get(10)
+            return cluster.metadata_requests > asked
+
+        wait_until(asked_again)
+
+
 def test_partitions_added_later_are_found(
     cluster: ProduceCluster, topic: Topic, producer: Producer
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,6 +70,12 @@ class TopicMetadata:
     compression: str = "none"
     max_message_bytes: int = 0
     timestamp_type: int = 0
+    led: Sequence[int] = field(init=False)
+    """Partitions that have a leader; all of them where none has."""
+
+    def __post_init__(self) -> None:
+        led = tuple(place.partition for place in self.partitions if place.endpoint is not None)
+        object.__setattr__(self, "led", led or range(len(self.partitions)))
 
     @property
     def typed(self) -> bool:
@@ -336,10 +342,11 @@ def _topic_metadata(
     else:
         schemas = tuple(deserialize_schema(data) for data in info.schemas)
         storage = tuple(storage_schema(schema) for schema in schemas) or (UNTYPED_SCHEMA,)
+    partitions = tuple(_partition_metadata(partition) for partition in info.partitions)
     return TopicMetadata(
         name=info.name,
         topic_id=info.topic_id,
-        partitions=tuple(_partition_metadata(partition) for partition in info.partitions),
+        partitions=partitions,
         schemas=schemas,
         storage_schemas=storage,
         key_column=info.key_column,

@@ -6,6 +6,7 @@ Everything here belongs to whoever holds the sender's turn: no locks, no waiting
 from __future__ import annotations
 
 import heapq
+from collections.abc import Collection
 from functools import partial
 from itertools import count
 from typing import Any
@@ -102,8 +103,7 @@ class Transmitter:
         if self.cluster_changed:
             self.cluster_changed = False
             self._look_at_all(now_ms)
-        congested = {queue.topic for queue in self._congested}
-        for group in self._accumulator.take_ready(now_ms, congested):
+        for group in self._accumulator.take_ready(now_ms, self._congested_topics()):
             self._cut(group)
         while self._timers and self._timers[0][0] <= now_ms:
             self._attention[heapq.heappop(self._timers)[2]] = None
@@ -117,13 +117,15 @@ class Transmitter:
 
     def next_event_ms(self) -> int:
         """Monotonic time at which ``serve`` has something to do again if nothing arrives."""
-        congested = {queue.topic for queue in self._congested}
-        due = self._accumulator.next_due_ms(congested)
+        due = self._accumulator.next_due_ms(self._congested_topics())
         if self._timers:
             due = min(due, self._timers[0][0])
         if self.unsettled:
             due = min(due, self._next_check_ms)
         return due
+
+    def _congested_topics(self) -> Collection[str]:
+        return {queue.topic for queue in self._congested} if self._congested else ()
 
     def give_up(self, error: RaykafkaError) -> None:
         """Fail everything that has not been acknowledged."""
@@ -138,21 +140,18 @@ class Transmitter:
 
     def _cut(self, group: Group) -> None:
         topic = self._metadata.cached(group.topic)
-        self._metadata.refresh_if_old(group.topic)
         try:
             if topic is None:
                 raise UnknownTopicOrPartitionError(
                     f"topic {group.topic!r} does not exist any more; its records were dropped"
                 )
-            led = [place.partition for place in topic.partitions if place.endpoint is not None]
-            available = led or range(len(topic.partitions))
             sticky = self._sticky.get(group.topic)
             if sticky is None:
                 sticky = self._sticky[group.topic] = StickyPartition()
             if isinstance(group, Chunk):
-                cut_chunk(group, topic, sticky, available)
+                cut_chunk(group, topic, sticky, topic.led)
             elif isinstance(group, TableGroup):
-                cut_table(group, sticky, available)
+                cut_table(group, sticky, topic.led)
         except RaykafkaError as error:
             self._fail_group(group, error)
             return
@@ -363,6 +362,7 @@ class Transmitter:
         for queue in self._queues.values():
             if not len(queue):
                 continue
+            self._metadata.refresh_if_old(queue.topic)
             for delivery in queue.take_expired(now_ms - timeout_ms):
                 self._settle(delivery, queue.timed_out(delivery, timeout_ms))
             self._attention[queue] = None
