@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 import pyarrow as pa
@@ -132,7 +133,7 @@ class Group(ABC):
 
     def wait(self, index: int, timeout_s: float | None) -> bool:
         """See ``futures.Group``."""
-        return self.driver.wait_for(lambda: self.settled(index), timeout_s, self)
+        return self.driver.wait_for(partial(self.settled, index), timeout_s, self)
 
     def subscribe(self, index: int, callback: Callable[[], None]) -> bool:
         """See ``futures.Group``."""

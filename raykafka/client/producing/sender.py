@@ -132,13 +132,15 @@ class Sender:
                     self._run(settled, deadline)
                 finally:
                     self._leave()
+                if settled():
+                    return True
             else:
                 self._turn.wanted = True
                 self._wake()
                 self._turn.wait(settled, deadline.remaining_ms(NEVER_MS) / 1000)
             if deadline.expired:
-                break
-        return settled()
+                return settled()
+        return True
 
     def close(self, timeout_s: float | None) -> None:
         """Deliver what there is for up to ``timeout_s``, fail the rest, stop. Idempotent."""
@@ -171,12 +173,18 @@ class Sender:
                 if transmitter.news:
                     transmitter.news = False
                     turn.notify()
-                if settled() or (patient and turn.wanted) or deadline.expired:
+                if settled() or (patient and turn.wanted):
                     break
-                if patient or not self._pump_directly():
-                    now_ms = self._served_ms = self._clock.monotonic_ms()
-                    wait_ms = min(transmitter.next_event_ms() - now_ms, 1000)
-                    self._pump(deadline.remaining_ms(max(0, wait_ms)), patient=patient)
+                directly = not patient and self._pump_directly()
+                if directly and settled():
+                    break
+                if deadline.expired:
+                    break
+                if directly:
+                    continue
+                now_ms = self._served_ms = self._clock.monotonic_ms()
+                wait_ms = min(transmitter.next_event_ms() - now_ms, 1000)
+                self._pump(deadline.remaining_ms(max(0, wait_ms)), patient=patient)
         except BaseException:
             transmitter.reset()
             raise
