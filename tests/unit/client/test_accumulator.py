@@ -1,0 +1,188 @@
+"""Chunks: when they are full or due, what they hold, and the memory they take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from raykafka.client.producing.accumulator import FIRST_RESERVE_BYTES, NEVER_MS, Accumulator
+from raykafka.client.producing.delivery import Group
+from raykafka.client.producing.futures import Callbacks
+from raykafka.client.producing.groups import Chunk
+from raykafka.errors import BufferExhaustedError, ClientClosedError, MessageTooLargeError
+from raykafka.testing.manual_clock import ManualClock
+
+
+class Driver:
+    """Counts what it is asked; ``on_wait`` may make room."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self.callbacks = Callbacks()
+        self.clock = clock
+        self.assisted = 0
+        self.noticed = 0
+        self.on_wait: Callable[[], None] = lambda: None
+
+    def assist(self) -> None:
+        self.assisted += 1
+
+    def notice(self) -> None:
+        self.noticed += 1
+
+    def wait_for(
+        self, settled: Callable[[], bool], timeout_s: float | None, group: Group | None
+    ) -> bool:
+        self.on_wait()
+        if not settled():
+            self.clock.advance(int((timeout_s or 0) * 1000) + 1)
+        return settled()
+
+
+class World:
+    """An accumulator with everything around it."""
+
+    def __init__(self, **settings: int) -> None:
+        self.clock = ManualClock()
+        self.driver = Driver(self.clock)
+        given = {
+            "batch_size": 1000,
+            "linger_ms": 5,
+            "buffer_memory": 10_000,
+            "max_block_ms": 100,
+            **settings,
+        }
+        self.accumulator = Accumulator(self.driver, clock=self.clock, **given)
+
+    def take(self, *congested: str) -> list[Group]:
+        return self.accumulator.take_ready(self.clock.monotonic_ms(), congested)
+
+
+def test_a_chunk_is_ready_when_the_next_record_does_not_fit() -> None:
+    world = World()
+    buffer = world.accumulator.new_buffer("t", 1 << 20)
+    for _ in range(10):
+        world.accumulator.append_plain(buffer, b"v", None, 100)
+    assert world.take() == []
+    world.accumulator.append_plain(buffer, b"w", None, 100)
+    (chunk,) = world.take()
+    assert isinstance(chunk, Chunk)
+    assert chunk.values == [b"v"] * 10
+    assert world.driver.assisted == 1
+    assert world.driver.noticed == 2
+
+
+def test_a_chunk_is_due_after_linger_and_the_sender_of_records_helps() -> None:
+    world = World()
+    accumulator = world.accumulator
+    buffer = accumulator.new_buffer("t", 1 << 20)
+    accumulator.append_plain(buffer, b"v", None, 10)
+    assert accumulator.next_due_ms(()) == 5
+    world.clock.advance(4)
+    accumulator.append_plain(buffer, b"v", None, 10)
+    assert (world.take(), world.driver.assisted) == ([], 0)
+    world.clock.advance(1)
+    accumulator.append_plain(buffer, b"v", None, 10)
+    assert world.driver.assisted == 1
+    assert len(world.take()) == 1
+    assert accumulator.next_due_ms(()) == NEVER_MS
+
+
+def test_chunks_of_congested_topics_go_on_growing() -> None:
+    world = World()
+    buffers = [world.accumulator.new_buffer(name, 1 << 20) for name in ("a", "b")]
+    for buffer in buffers:
+        world.accumulator.append_plain(buffer, b"v", None, 10)
+    world.clock.advance(5)
+    assert [group.topic for group in world.take("a")] == ["b"]
+    assert world.accumulator.next_due_ms(("a",)) == NEVER_MS
+    assert [group.topic for group in world.take()] == ["a"]
+
+
+def test_columns_appear_with_the_first_record_that_needs_them() -> None:
+    world = World()
+    buffer = world.accumulator.new_buffer("t", 1 << 20)
+    add, plain = world.accumulator.append, world.accumulator.append_plain
+    plain(buffer, b"0", None, 10)
+    plain(buffer, b"1", b"k", 10)
+    add(buffer, b"2", None, [("h", b"x")], None, 77, 10)
+    plain(buffer, b"3", b"l", 10)
+    add(buffer, b"4", b"m", None, 3, None, 10)
+    plain(buffer, b"5", None, 10)
+    chunk = buffer.chunk
+    assert chunk is not None
+    assert chunk.values == [b"0", b"1", b"2", b"3", b"4", b"5"]
+    assert chunk.keys == [None, b"k", None, b"l", b"m", None]
+    assert chunk.headers == [None, None, [("h", b"x")], None, None, None]
+    assert chunk.partitions == [-1, -1, -1, -1, 3, -1]
+    now = world.clock.now_ms()
+    assert chunk.timestamp_list() == [now, now, 77, now, now, now]
+    assert chunk.timestamps().tolist() == chunk.timestamp_list()
+
+
+def test_another_schema_begins_another_chunk() -> None:
+    world = World()
+    buffer = world.accumulator.new_buffer("t", 1 << 20)
+    for schema_id in (0, 1, 1, 0):
+        world.accumulator.append(buffer, (1,), None, None, None, None, 10, schema_id)
+    world.accumulator.close_all()
+    found = [group for group in world.take() if isinstance(group, Chunk)]
+    assert [(chunk.schema_id, len(chunk.values)) for chunk in found] == [(0, 1), (1, 2), (0, 1)]
+
+
+def test_quiet_topics_take_little_memory_and_busy_ones_more() -> None:
+    world = World(batch_size=1 << 20, buffer_memory=1 << 30)
+    accumulator = world.accumulator
+    buffer = accumulator.new_buffer("t", 1 << 20)
+    accumulator.append_plain(buffer, b"v", None, 1000)
+    assert accumulator.used_bytes == FIRST_RESERVE_BYTES
+    accumulator.append_plain(buffer, b"v", None, FIRST_RESERVE_BYTES)
+    assert accumulator.used_bytes == 2 * FIRST_RESERVE_BYTES
+    (chunk,) = accumulator.close_all()
+    assert accumulator.used_bytes == 1000 + FIRST_RESERVE_BYTES == chunk.size
+    assert not accumulator.idle
+    accumulator.forget(chunk)
+    accumulator.forget(chunk)
+    assert accumulator.used_bytes == 0
+    assert accumulator.idle
+
+
+def test_full_memory_makes_everything_due_and_then_refuses() -> None:
+    world = World(buffer_memory=2000, linger_ms=60_000)
+    accumulator = world.accumulator
+    first, second = (accumulator.new_buffer(name, 1 << 20) for name in ("a", "b"))
+    accumulator.append_plain(first, b"v", None, 900)
+    accumulator.append_plain(second, b"v", None, 900)
+    taken: list[Group] = []
+    world.driver.on_wait = lambda: taken.extend(world.take())
+    with pytest.raises(BufferExhaustedError, match="2000 bytes stayed full for 100 ms"):
+        accumulator.append_plain(accumulator.new_buffer("c", 1 << 20), b"v", None, 900)
+    assert [group.topic for group in taken] == ["a", "b"]
+    world.driver.on_wait = lambda: accumulator.forget(taken[0])
+    accumulator.append_plain(first, b"v", None, 900)
+    assert accumulator.used_bytes <= 2000
+
+
+def test_a_record_larger_than_the_memory_is_refused_at_once() -> None:
+    world = World(buffer_memory=2000)
+    buffer = world.accumulator.new_buffer("t", 1 << 20)
+    with pytest.raises(MessageTooLargeError, match="buffer_memory"):
+        world.accumulator.append_plain(buffer, b"v", None, 2001)
+    assert world.accumulator.used_bytes == 0
+
+
+def test_a_large_record_gets_a_chunk_of_its_own() -> None:
+    world = World()
+    buffer = world.accumulator.new_buffer("t", 1 << 20)
+    for size in (10, 5000, 10):
+        world.accumulator.append_plain(buffer, b"v", None, size)
+    world.accumulator.close_all()
+    assert [group.size for group in world.take()] == [10, 5000, 10]
+
+
+def test_nothing_is_taken_after_the_end() -> None:
+    world = World()
+    buffer = world.accumulator.new_buffer("t", 1 << 20)
+    world.accumulator.shut()
+    with pytest.raises(ClientClosedError):
+        world.accumulator.append_plain(buffer, b"v", None, 10)
