@@ -85,6 +85,14 @@ def _cut_small(
     """A few records of an untyped topic: plain Python is faster than Arrow and numpy."""
     keys, values = chunk.keys, chunk.values
     count = len(topic.partitions)
+    if chunk.partitions is None and (keys is None or len(values) == 1):
+        key = None if keys is None else keys[0]
+        if key is None:
+            place = sticky.choose(available, chunk.size)
+        else:
+            place = partition_for_key(key, count)
+        _place_together(chunk, place)
+        return
     wished = chunk.partitions or [-1] * len(values)
     resting = -1
     rows_of: dict[int, list[int]] = {}
@@ -102,12 +110,10 @@ def _cut_small(
                     resting = sticky.choose(available, chunk.size)
                 place = resting
         rows_of.setdefault(place, []).append(row)
-    timestamps = chunk.timestamp_list()
     if len(rows_of) == 1 and not errors:
-        records = SmallRecords(timestamps, keys, values)
-        only = Delivery(chunk, chunk.topic, next(iter(rows_of)), records, chunk.schema_id)
-        chunk.place((only,), None, None, errors)
+        _place_together(chunk, next(iter(rows_of)))
         return
+    timestamps = chunk.timestamp_list()
     deliveries: list[Delivery] = []
     batch_of, position_of = [-1] * len(values), [0] * len(values)
     for place, rows in rows_of.items():
@@ -120,6 +126,12 @@ def _cut_small(
         )
         deliveries.append(Delivery(chunk, chunk.topic, place, records, chunk.schema_id))
     chunk.place(deliveries, batch_of, position_of, errors)
+
+
+def _place_together(chunk: Chunk, place: int) -> None:
+    records = SmallRecords(chunk.timestamp_list(), chunk.keys, chunk.values)
+    only = Delivery(chunk, chunk.topic, place, records, chunk.schema_id)
+    chunk.place((only,), None, None, {})
 
 
 def cut_table(group: TableGroup, sticky: StickyPartition, available: Sequence[int]) -> None:
