@@ -121,7 +121,7 @@ PRODUCER: Final = ConfigTable(
             ConfigType.INT,
             5,
             Importance.LOW,
-            "Batches that may be unacknowledged per partition actor.",
+            "Batches that may be unacknowledged per partition.",
             at_least(1),
             aliases=("max.in.flight",),
         ),
