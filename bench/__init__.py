@@ -1,1 +1,1 @@
-"""Benchmarks of raykafka against a bare-socket floor; ``python -m bench --help``."""
+"""raykafka and its peers side by side on one machine; ``python -m bench --help``."""

@@ -9,9 +9,9 @@ from multiprocessing.connection import Connection
 
 import pyarrow as pa
 
-from bench.cluster import bench_cluster, new_topic, sealed_segments
-from bench.floor import SCHEMA, FloorClient, floor_server
-from bench.measure import Row, interleaved, median_of, percentile
+from bench.floor.cluster import bench_cluster, new_topic, sealed_segments
+from bench.floor.measure import Row, interleaved, median_of, percentile
+from bench.floor.server import SCHEMA, FloorClient, floor_server
 from raykafka.client.cluster.bootstrap import Bootstrap
 from raykafka.client.consumer import Consumer
 from raykafka.model import TopicPartition
@@ -143,7 +143,8 @@ def end_to_end(runs: int, count: int = 2000) -> list[Row]:
 
         ours(), theirs()
         left, right = interleaved(ours, theirs, runs)
-        reader.kill(), floor_reader.kill()
+        reader.kill()
+        floor_reader.kill()
     rows = []
     for label, share in (("p50", 0.5), ("p99", 0.99)):
         a, b = median_of(left, share), median_of(right, share)

@@ -7,9 +7,9 @@ import time
 
 import pyarrow as pa
 
-from bench.cluster import bench_cluster, new_topic
-from bench.floor import SCHEMA, FloorClient, floor_server
-from bench.measure import Row, interleaved, median_of, microseconds, percentile
+from bench.floor.cluster import bench_cluster, new_topic
+from bench.floor.measure import Row, interleaved, median_of, microseconds, percentile
+from bench.floor.server import SCHEMA, FloorClient, floor_server
 
 BATCH = 10_000
 RECORD = os.urandom(100)

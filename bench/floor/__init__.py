@@ -1,0 +1,1 @@
+"""raykafka beside a bare-socket floor, and how it scales; ``python -m bench.floor --help``."""
