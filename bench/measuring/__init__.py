@@ -1,0 +1,1 @@
+"""What every comparison needs: records that can be checked, clocks, processes, statistics."""

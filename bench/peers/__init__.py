@@ -1,0 +1,1 @@
+"""The systems that are compared: how each is started, and how each client library is driven."""
