@@ -1,0 +1,1 @@
+"""Loads as the OpenMessaging Benchmark defines them, run against any client and plotted."""
