@@ -1,0 +1,1 @@
+"""What only columns can show: datasets, projections, tensors, and what a record costs."""
