@@ -7,14 +7,17 @@ PYTHON ?= $(shell for name in python3.11 python3.13 python3.12 python3.10 python
 	$$name -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' \
 	2>/dev/null && echo $$name && break; done)
 
-.PHONY: help demo test check docs bench format clean
+.PHONY: help demo test check docs bench bench-full bench-floor bench-peers format clean
 
 help:
 	@echo "make demo    the flights of 2013 through a real cluster, with a kill on the way"
 	@echo "make test    all tests"
 	@echo "make check   lint, types, import rules and the tests that need no Ray: under a minute"
 	@echo "make docs    write the pages that are generated from the code"
-	@echo "make bench   the benchmarks"
+	@echo "make bench   side by side with Apache Kafka: the rows with targets, under 10 minutes"
+	@echo "make bench-full    every workload, every peer: sweeps, load curves, fan-out, catch-up"
+	@echo "make bench-floor   against a bare socket server, and how it scales"
+	@echo "make bench-peers   install the peers' servers (Debian packages; needs root)"
 	@echo "make format  apply the formatter"
 	@echo "make clean   remove .venv and all caches"
 
@@ -26,9 +29,13 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[demo]'
 	@touch $@
 
+$(VENV)/.bench: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	@touch $@
+
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
-	@touch $@ $(VENV)/.demo
+	@touch $@ $(VENV)/.demo $(VENV)/.bench
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/flights.py
@@ -47,8 +54,19 @@ check: $(VENV)/.dev
 docs: $(VENV)/.dev
 	$(BIN)/python docs/generate.py
 
-bench: $(VENV)/.dev
-	$(BIN)/python -m bench
+bench: $(VENV)/.bench
+	$(BIN)/python -m bench headline
+
+bench-full: $(VENV)/.bench
+	$(BIN)/python -m bench full
+	$(BIN)/python -m bench typed
+
+bench-floor: $(VENV)/.bench
+	$(BIN)/python -m bench.floor
+
+bench-peers:
+	apt-get update
+	apt-get install --yes --no-install-recommends default-jre-headless maven redis-server nats-server
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix --select I

@@ -1,54 +1,148 @@
-"""Run benchmarks and print the table: ``python -m bench [case ...]``."""
+"""``python -m bench``: raykafka and its peers side by side on one machine."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable
 from pathlib import Path
 
-from bench import consume, produce, scale
-from bench.measure import Row, environment, print_rows, write_json
+import click
+from rich.console import Console
 
-CASES: dict[str, Callable[[int], list[Row]]] = {
-    "one-record": produce.one_record,
-    "tables": produce.tables,
-    "send": produce.send_loop,
-    "poll": consume.poll,
-    "end-to-end": consume.end_to_end,
-    "mapped": consume.mapped,
-    "idle": scale.idle_connections,
-    "partitions": scale.partitions,
-}
+from bench.headline.cases import CASES
+from bench.headline.run import run as run_headline
+from bench.load import results, runner, suite, workload
+from bench.measuring.environment import environment
+from bench.peers.registry import CLIENTS, PEERS
+from bench.typed.run import run as run_typed
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
 
 
+def _clients(_: click.Context, __: click.Parameter, names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if name not in CLIENTS:
+            raise click.BadParameter(f"{name!r} is none of {', '.join(CLIENTS)}")
+    return names
+
+
+clients_option = click.option(
+    "--client",
+    "clients",
+    multiple=True,
+    callback=_clients,
+    metavar="NAME",
+    help=f"Only this client; may be repeated. Known: {', '.join(CLIENTS)}.",
+)
+out_option = click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=RESULTS,
+    show_default="bench/results",
+    help="Folder for the results.",
+)
+minutes_option = click.option(
+    "--minutes", type=click.FloatRange(min=0, min_open=True), help="Length of each timed phase."
+)
+scale_option = click.option(
+    "--scale",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Factor for numbers of records and bytes.",
+)
+
+
+@click.group()
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument(
-        "cases",
-        nargs="*",
-        metavar="case",
-        help=f"any of {', '.join(CASES)}, endurance; default: all but endurance",
-    )
-    parser.add_argument("--runs", type=int, default=5, help="interleaved runs per case (default 5)")
-    parser.add_argument(
-        "--minutes", type=float, default=10, help="length of the endurance case (default 10)"
-    )
-    parser.add_argument("--json", type=Path, help="also write the rows to this file")
-    options = parser.parse_args()
-    unknown = set(options.cases) - set(CASES) - {"endurance"}
-    if unknown:
-        parser.error(f"no such case: {', '.join(sorted(unknown))}")
-    print("  ".join(f"{key}={value}" for key, value in environment().items()))
-    rows: list[Row] = []
-    for name in options.cases or CASES:
-        found = (
-            scale.endurance(options.minutes) if name == "endurance" else CASES[name](options.runs)
-        )
-        print_rows(found)
-        rows += found
-    if options.json:
-        write_json(rows, options.json)
+    """Benchmarks of raykafka beside real peers, on this machine, over loopback."""
+
+
+@main.command()
+@click.argument("cases", nargs=-1, type=click.Choice(tuple(CASES)), metavar="[CASE]...")
+@click.option("--runs", type=click.IntRange(min=1), default=5, show_default=True)
+@out_option
+def headline(cases: tuple[str, ...], runs: int, out: Path) -> None:
+    """The rows with targets, interleaved with Apache Kafka: what `make bench` runs.
+
+    CASE is any of cold-start, bulk, perf-tools, 1kb, one-record, partitions, one-record-batches,
+    ray-data, cold-start-joining; default: all. Writes headline.json, headline.md and headline.png.
+    """
+    run_headline(cases, runs, out)
+
+
+@main.command()
+@click.option(
+    "--suite",
+    "path",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    default=HERE / "suites" / "full.yaml",
+    show_default="bench/suites/full.yaml",
+)
+@clients_option
+@scale_option
+@minutes_option
+@out_option
+def full(
+    path: Path, clients: tuple[str, ...], scale: float, minutes: float | None, out: Path
+) -> None:
+    """Every workload of a suite, for every client: sweeps, load curves, fan-out, catch-up."""
+    suite.run(path, out / "full", clients=clients or None, scale=scale, minutes=minutes)
+
+
+@main.command()
+@click.option("--runs", type=click.IntRange(min=1), default=3, show_default=True)
+@out_option
+def typed(runs: int, out: Path) -> None:
+    """Tables of 20 columns, tensors, datasets, and what a million records cost."""
+    console = Console(stderr=True)
+    with console.status("starting") as status:
+        run_typed(out / "full", runs, status.update)
+    click.echo((out / "full" / "typed.md").read_text())
+
+
+@main.command(name="run")
+@click.argument(
+    "files",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="WORKLOAD.yaml...",
+)
+@clients_option
+@click.option("--runs", type=click.IntRange(min=1), default=1, show_default=True)
+@scale_option
+@minutes_option
+@out_option
+def run_files(
+    files: tuple[Path, ...],
+    clients: tuple[str, ...],
+    runs: int,
+    scale: float,
+    minutes: float | None,
+    out: Path,
+) -> None:
+    """Workload files of the OpenMessaging Benchmark, for every client."""
+    chosen = clients or ("raykafka", "confluent-kafka")
+    settings = runner.Settings(minutes=minutes, scale=scale)
+    with runner.Servers(runner.default_registry()) as servers:
+        for file in files:
+            found = runner.run_workload(
+                workload.load(file), chosen, out / "workloads", settings, runs=runs, servers=servers
+            )
+            click.echo(results.table(found))
+
+
+@main.command()
+def peers() -> None:
+    """What is installed here, and how to get what is not."""
+    for name, make in PEERS.items():
+        reason = make().missing()
+        click.echo(f"{name:10} {'ready, ' + make().version() if reason is None else reason}")
+    for name, found in CLIENTS.items():
+        click.echo(f"{name:40} {found.missing() or 'ready'}")
+    for key, value in environment(Path.cwd()).items():
+        click.echo(f"{key:15} {value}")
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="python -m bench")

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SOURCES = sorted((ROOT / "raykafka").rglob("*.py"))
+OWN_PACKAGES = ("raykafka", "bench")
+SOURCES = sorted(path for package in OWN_PACKAGES for path in (ROOT / package).rglob("*.py"))
 TEXT_SUFFIXES = {".py", ".md", ".toml", ".yaml", ".yml", ".ipynb", ".cfg", ".txt", ".sh", ""}
 # Spelled in parts so that this file does not hold them.
 REGISTRY_HOSTS = [
@@ -87,9 +88,9 @@ def test_own_modules_are_imported_at_the_top(source: Path) -> None:
             continue
         for node in ast.walk(function):
             if isinstance(node, ast.ImportFrom):
-                assert not (node.module or "").startswith("raykafka"), function.name
+                assert not (node.module or "").startswith(OWN_PACKAGES), function.name
             if isinstance(node, ast.Import):
-                assert not any(alias.name.startswith("raykafka") for alias in node.names)
+                assert not any(alias.name.startswith(OWN_PACKAGES) for alias in node.names)
 
 
 def test_sub_packages_have_empty_init_files(source: Path) -> None:

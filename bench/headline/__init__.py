@@ -1,0 +1,1 @@
+"""The rows by which raykafka is judged against Apache Kafka; ``make bench``."""
