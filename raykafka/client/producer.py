@@ -183,7 +183,7 @@ class Producer:
             size = sum(batch.nbytes for _, batch in parts)
             self._sender.accumulator.add(group, size, target.buffer)
             self._sender.assist()
-        return TableFuture(group, 0)
+        return TableFuture(group)
 
     def flush(self, timeout: float | None = None) -> None:
         """Send everything now and wait until every record is acknowledged or has failed.

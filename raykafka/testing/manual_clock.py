@@ -14,6 +14,10 @@ class ManualClock:
         """The wall-clock time that was last set."""
         return self._now_ms
 
+    def now_s(self) -> float:
+        """The same in seconds."""
+        return self._now_ms / 1000
+
     def monotonic_ms(self) -> int:
         """The milliseconds that have been advanced so far."""
         return self._monotonic_ms

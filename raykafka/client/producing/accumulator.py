@@ -22,6 +22,9 @@ FIRST_RESERVE_BYTES = 64 << 10
 """What a new chunk takes of ``buffer_memory``; it takes more as it grows, so that a producer of
 many quiet topics is not held up by memory that nobody uses."""
 
+MOMENT_S = 50e-6
+"""How long to let other threads run when one was interrupted while it changed a chunk."""
+
 NEVER_MS = 1 << 62
 
 
@@ -45,6 +48,7 @@ class TopicBuffer:
         self.limit = limit
         """Bytes at which a chunk is full."""
         self.chunk: Chunk | None = None
+        """Set and cleared only under the accumulator's lock."""
 
 
 class Accumulator:
@@ -66,11 +70,10 @@ class Accumulator:
         self._buffer_memory = buffer_memory
         self._max_block_ms = max_block_ms
         self._clock = clock
-        self._now_ms = clock.now_ms
-        lock = threading.Lock()
-        # Bound methods: half the price of a with statement, and this is paid per record.
-        self._acquire, self._release = lock.acquire, lock.release
-        self._lock = lock
+        self._now_s = clock.now_s
+        self._moment = threading.Event()
+        self._lock = threading.Lock()
+        """Held to open and close chunks and to count memory; a chunk's ``free`` comes after it."""
         self._open: dict[Group, TopicBuffer] = {}
         self.ready: deque[Group] = deque()
         self._incomplete: dict[Group, None] = {}
@@ -87,33 +90,33 @@ class Accumulator:
         self, buffer: TopicBuffer, value: bytes, key: bytes | None, size: int
     ) -> RecordFuture:
         """``append`` for what most records are: no headers, no wishes, an untyped topic."""
-        now = self._now_ms()
-        self._acquire()
+        chunk = buffer.chunk
+        if chunk is None:
+            return self.append(buffer, value, key, None, None, None, size)
+        now_s = self._now_s()
         try:
-            chunk = buffer.chunk
-            if chunk is None or chunk.size + size > chunk.limit:
-                chunk = self._chunk_with_room(buffer, size, 0)
-            if chunk.mixed:
-                return RecordFuture(chunk, chunk.append(value, key, None, None, now, size))
-            values = chunk.values
-            index = len(values)
-            values.append(value)
-            chunk.size += size
-            if now != chunk.last_ms:
-                chunk.last_ms = now
-                chunk.mark_index.append(index)
-                chunk.mark_ms.append(now)
-            if key is not None:
-                if chunk.keys is None:
-                    chunk.keys = [None] * index
-                chunk.keys.append(key)
-            elif chunk.keys is not None:
-                chunk.keys.append(None)
+            del chunk.free
+        except AttributeError:  # it was closed, or another thread was interrupted in what follows
+            return self.append(buffer, value, key, None, None, None, size)
+        try:
+            filled = chunk.size + size
+            keys = chunk.keys
+            if (
+                filled <= chunk.limit
+                and chunk.since_s <= now_s < chunk.until_s
+                and (key is None or keys is not None)
+            ):
+                future = RecordFuture()
+                values = chunk.values
+                future._group, future._index = chunk, len(values)
+                values.append(value)
+                if keys is not None:
+                    keys.append(key)
+                chunk.size = filled
+                return future
         finally:
-            self._release()
-        if now >= chunk.due_wall_ms or self.ready:
-            self._driver.assist()
-        return RecordFuture(chunk, index)
+            chunk.free = True
+        return self.append(buffer, value, key, None, None, None, size)
 
     def append(
         self,
@@ -130,19 +133,21 @@ class Accumulator:
 
         Waits up to ``max_block_ms`` for memory, then raises ``BufferExhaustedError``.
         """
-        now = self._now_ms()
-        self._acquire()
-        try:
-            chunk = buffer.chunk
-            if chunk is None or chunk.size + size > chunk.limit or chunk.schema_id != schema_id:
-                chunk = self._chunk_with_room(buffer, size, schema_id)
-            timestamp = now if timestamp_ms is None else timestamp_ms
-            index = chunk.append(value, key, headers, partition, timestamp, size)
-        finally:
-            self._release()
+        now = self._clock.now_ms()
+        with self._lock:
+            chunk = self._chunk_with_room(buffer, size, schema_id)
+            try:
+                timestamp = now if timestamp_ms is None else timestamp_ms
+                index = chunk.append(value, key, headers, partition, timestamp, size)
+            finally:
+                chunk.free = True
+        if not index:
+            self._driver.notice()
         if now >= chunk.due_wall_ms or self.ready:
             self._driver.assist()
-        return RecordFuture(chunk, index)
+        future = RecordFuture()
+        future._group, future._index = chunk, index
+        return future
 
     def add(self, group: Group, size: int, before: TopicBuffer) -> None:
         """Queue a group that is complete as it is, behind what its topic has open.
@@ -221,12 +226,21 @@ class Accumulator:
             self._closed = True
 
     def _chunk_with_room(self, buffer: TopicBuffer, size: int, schema_id: int) -> Chunk:
-        """An open chunk that takes ``size`` more bytes; the lock is held, but not all the time."""
+        """An open chunk that takes ``size`` more bytes, not ``free`` until the caller says so.
+
+        The lock is held, but not all the time.
+        """
         need = max(size, self._first_reserve(buffer))
         while True:
-            chunk = buffer.chunk
+            chunk = self._take_chunk(buffer)
             if chunk is not None:
-                if chunk.schema_id == schema_id and self._grow(chunk, buffer, size):
+                fits = False
+                try:
+                    fits = chunk.schema_id == schema_id and self._grow(chunk, buffer, size)
+                finally:
+                    if not fits:
+                        chunk.free = True
+                if fits:
                     return chunk
                 self._close_chunk(buffer)
             if self._room(need):
@@ -254,19 +268,29 @@ class Accumulator:
         )
         chunk.due_ms += self._linger_ms
         # Without linger a background thread sends: this one would make a batch of every record.
-        chunk.due_wall_ms = self._now_ms() + self._linger_ms if self._linger_ms else NEVER_MS
+        now_ms = self._clock.now_ms()
+        chunk.due_wall_ms = now_ms + self._linger_ms if self._linger_ms else NEVER_MS
         self.used_bytes += chunk.limit
         buffer.chunk = chunk
         self._open[chunk] = buffer
         self._incomplete[chunk] = None
-        self._driver.notice()
+        return chunk
+
+    def _take_chunk(self, buffer: TopicBuffer) -> Chunk | None:
+        """The open chunk, which nobody else changes until it is set ``free``; None if none is."""
+        chunk = buffer.chunk
+        while chunk is not None:
+            try:
+                del chunk.free
+                break
+            except AttributeError:  # only until the interpreter goes on with the thread that has it
+                self._moment.wait(MOMENT_S)
         return chunk
 
     def _close_chunk(self, buffer: TopicBuffer) -> None:
-        chunk = buffer.chunk
+        chunk = self._take_chunk(buffer)
         if chunk is None:
             return
-        chunk.open = False
         self.used_bytes -= chunk.limit - chunk.size
         buffer.chunk = None
         del self._open[chunk]
@@ -297,10 +321,10 @@ class Accumulator:
                         f"buffer_memory of {self._buffer_memory} bytes stayed full for "
                         f"{self._max_block_ms} ms; send more slowly or raise buffer_memory"
                     )
-                self._release()
+                self._lock.release()
                 try:
                     self._driver.wait_for(settled, deadline.remaining_ms(NEVER_MS) / 1000, None)
                 finally:
-                    self._acquire()
+                    self._lock.acquire()
         finally:
             self._short_of_memory -= 1

@@ -26,8 +26,8 @@ RECORD_OVERHEAD_BYTES = 24
 class Chunk(Group):
     """Records of one topic as columns that grow, until they are cut into batches.
 
-    A column that no record has used yet is None. Changed only under the accumulator's lock while
-    ``open``, and only by the holder of the sender's turn afterwards.
+    A column that no record has used yet is None. Changed only by the thread that has deleted
+    ``free``, until it is closed, and only by the holder of the sender's turn afterwards.
     """
 
     __slots__ = (
@@ -37,16 +37,17 @@ class Chunk(Group):
         "_position_of",
         "due_ms",
         "due_wall_ms",
+        "free",
         "headers",
         "keys",
-        "last_ms",
         "limit",
         "mark_index",
         "mark_ms",
         "mixed",
-        "open",
         "partitions",
         "schema_id",
+        "since_s",
+        "until_s",
         "values",
     )
 
@@ -56,7 +57,10 @@ class Chunk(Group):
         super().__init__(driver, topic, created_ms)
         self.limit = limit
         self.schema_id = schema_id
-        self.open = True
+        self.free: bool
+        """There while the chunk is open and no thread changes it. Who deletes it may change the
+        chunk until setting it again: only one thread can, since an attribute is deleted in one step
+        of the interpreter, and that costs a third of a lock. Never there again once closed."""
         self.due_ms = created_ms
         """Monotonic time at which it is sent even if it is not full."""
         self.due_wall_ms = 0
@@ -70,7 +74,9 @@ class Chunk(Group):
         self.mark_index: list[int] = []
         """First record of each run of equal timestamps."""
         self.mark_ms: list[int] = []
-        self.last_ms = -1
+        self.since_s = self.until_s = 0.0
+        """Wall-clock time from and before which a record has the timestamp of the last mark, if
+        nothing but a value and perhaps a key is known of it; empty once the chunk is mixed."""
         self.mixed = False
         """Some record has headers or a partition of its own."""
         self._batch_of: Places | None = None
@@ -91,8 +97,7 @@ class Chunk(Group):
         index = len(self.values)
         self.values.append(value)
         self.size += size
-        if timestamp_ms != self.last_ms:
-            self.last_ms = timestamp_ms
+        if not index or timestamp_ms != self.mark_ms[-1]:
             self.mark_index.append(index)
             self.mark_ms.append(timestamp_ms)
         if key is not None or self.keys is not None:
@@ -109,6 +114,8 @@ class Chunk(Group):
                 self.partitions = [-1] * index
                 self.mixed = True
             self.partitions.append(-1 if partition is None else partition)
+        self.since_s = timestamp_ms / 1000
+        self.until_s = 0.0 if self.mixed else (timestamp_ms + 1) / 1000
         return index
 
     @property

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+import threading
 from collections.abc import Callable
 
 import pytest
 
 from raykafka.client.producing.accumulator import FIRST_RESERVE_BYTES, NEVER_MS, Accumulator
 from raykafka.client.producing.delivery import Group
-from raykafka.client.producing.futures import Callbacks
+from raykafka.client.producing.futures import Callbacks, RecordFuture
 from raykafka.client.producing.groups import Chunk
 from raykafka.errors import BufferExhaustedError, ClientClosedError, MessageTooLargeError
 from raykafka.testing.manual_clock import ManualClock
@@ -186,3 +189,91 @@ def test_nothing_is_taken_after_the_end() -> None:
     world.accumulator.shut()
     with pytest.raises(ClientClosedError):
         world.accumulator.append_plain(buffer, b"v", None, 10)
+
+
+def test_many_threads_append_while_others_close() -> None:
+    world = World(batch_size=400, buffer_memory=1 << 20)
+    accumulator, clock = world.accumulator, world.clock
+    buffer = accumulator.new_buffer("t", 1 << 20)
+    taken: dict[Chunk, list[tuple[bytes, bytes | None]]] = {}
+
+    def take() -> None:
+        for chunk in world.take():
+            assert isinstance(chunk, Chunk)
+            keys = chunk.keys or [None] * len(chunk.values)
+            taken[chunk] = list(zip(chunk.values, keys, strict=True))
+            assert chunk.size == 10 * len(chunk.values) <= 400
+            accumulator.forget(chunk)
+
+    sent: list[list[tuple[bytes, RecordFuture]]] = [[] for _ in range(4)]
+
+    def send(number: int) -> None:
+        for count in range(3000):
+            value = b"%d %d" % (number, count)
+            key = value if number == 1 else None
+            if number == 2 and not count % 7:
+                future = accumulator.append(buffer, value, key, None, 5, None, 10)
+            else:
+                future = accumulator.append_plain(buffer, value, key, 10)
+            sent[number].append((value, future))
+
+    threads = [threading.Thread(target=send, args=(number,)) for number in range(4)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            clock.advance(1)
+            accumulator.close_all()
+            take()
+    finally:
+        sys.setswitchinterval(interval)
+    accumulator.close_all()
+    take()
+    position = {chunk: number for number, chunk in enumerate(taken)}
+    for number, records in enumerate(sent):
+        places = []
+        for value, future in records:
+            chunk = future._group
+            assert isinstance(chunk, Chunk)
+            assert taken[chunk][future._index] == (value, value if number == 1 else None)
+            places.append((position[chunk], future._index))
+        assert places == sorted(places)
+    assert sum(len(records) for records in taken.values()) == 4 * 3000
+    assert accumulator.used_bytes == 0
+
+
+@pytest.mark.parametrize("key", [None, b"k"])
+def test_an_interrupted_thread_leaves_a_chunk_that_can_be_closed(key: bytes | None) -> None:
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    def append_until_interrupted(after_s: float) -> None:
+        signal.setitimer(signal.ITIMER_REAL, after_s)
+        while True:
+            accumulator.append_plain(buffer, b"v", key, 10)
+
+    world = World(batch_size=1 << 20, buffer_memory=1 << 30, linger_ms=60_000)
+    accumulator = world.accumulator
+    buffer = accumulator.new_buffer("t", 1 << 20)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for number in range(100):
+            with pytest.raises(Interrupted):
+                append_until_interrupted(2e-4 + 1e-5 * (number % 17))
+            closer = threading.Thread(target=accumulator.close_all, daemon=True)
+            closer.start()
+            closer.join(10)
+            assert not closer.is_alive()
+            for chunk in world.take():
+                assert isinstance(chunk, Chunk)
+                assert chunk.size == 10 * len(chunk.values)
+                assert chunk.keys is None or len(chunk.keys) == len(chunk.values)
+                accumulator.forget(chunk)
+        assert accumulator.used_bytes == 0
+    finally:
+        signal.signal(signal.SIGALRM, before)
