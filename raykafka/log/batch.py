@@ -44,6 +44,7 @@ from raykafka.log.body import (
     select_columns,
     trim_empty,
 )
+from raykafka.log.flat_body import flat_body
 from raykafka.log.ipc_message import (
     SLOT_END,
     SLOT_SIZE,
@@ -113,9 +114,8 @@ def encode_batch(
     """
     rows = batch.num_rows
     base_timestamp, max_timestamp = _timestamps(batch)
-    metadata, body = _arrow_message(batch, compression)
-    layout = arrow_layout(metadata)
-    layout, body, body_size = trim_empty(layout, body, batch.schema)
+    flat = flat_body(batch) if compression is Compression.NONE else None
+    layout, body, body_size = flat or _arrow_body(batch, compression)
     fields = (
         flags_of(compression, control=control, transactional=transactional),
         producer_epoch,
@@ -234,6 +234,12 @@ def project_batch(
     body = memoryview(message)[header.metadata_size : header.size]
     layout, pieces, size = select_columns(layout, body, schema, columns)
     return assemble(layout, pieces, size, header[:4], header[5:13], partition).chunks
+
+
+def _arrow_body(batch: pa.RecordBatch, compression: Compression) -> tuple[Layout, list[Chunk], int]:
+    """Layout, body and its size as Arrow makes them."""
+    metadata, body = _arrow_message(batch, compression)
+    return trim_empty(arrow_layout(metadata), body, batch.schema)
 
 
 def _arrow_message(batch: pa.RecordBatch, compression: Compression) -> tuple[bytes, list[Chunk]]:

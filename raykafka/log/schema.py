@@ -47,7 +47,7 @@ _EXTENSION_KEY: Final = b"ARROW:extension:"
 _CONTINUATION: Final = b"\xff\xff\xff\xff"
 
 # Arrow type ids by the way their buffers stand in a message (format/Columnar.rst).
-_FIXED_WIDTH = frozenset(
+FIXED_WIDTH = frozenset(
     {
         *(pa.bool_().id, pa.int8().id, pa.int16().id, pa.int32().id, pa.int64().id),
         *(pa.uint8().id, pa.uint16().id, pa.uint32().id, pa.uint64().id),
@@ -57,7 +57,7 @@ _FIXED_WIDTH = frozenset(
         *(pa.month_day_nano_interval().id, pa.binary(1).id),
     }
 )
-_VARIABLE_WIDTH = frozenset(
+VARIABLE_WIDTH = frozenset(
     {pa.binary().id, pa.string().id, pa.large_binary().id, pa.large_string().id}
 )
 _LISTS = frozenset(
@@ -311,9 +311,9 @@ def _node_buffers(kind: pa.DataType, name: str, depth: int) -> list[int]:
             f"column {name!r} has extension type {kind}; declare it with its storage type "
             f"{kind.storage_type}"
         )
-    if kind.id in _FIXED_WIDTH:
+    if kind.id in FIXED_WIDTH:
         return [2]
-    if kind.id in _VARIABLE_WIDTH:
+    if kind.id in VARIABLE_WIDTH:
         return [3]
     if kind.id in _LISTS:
         children = [kind.field(0)]
