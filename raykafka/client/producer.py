@@ -180,7 +180,7 @@ class Producer:
             self._sender, topic, self._clock.monotonic_ms(), parts, metadata.schema_id
         )
         if parts:
-            size = sum(batch.nbytes for _, batch in parts)
+            size = sum(part.size for part in parts)
             self._sender.accumulator.add(group, size, target.buffer)
             self._sender.assist()
         return TableFuture(group)

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 import crc32c
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from raykafka.errors import (
     CorruptMessageError,
@@ -329,5 +329,5 @@ def _timestamps(batch: pa.RecordBatch) -> tuple[int, int]:
     if rows == 1:
         value = column[0].value
         return value, value
-    extremes = pc.min_max(column)
-    return extremes["min"].value, extremes["max"].value
+    values = np.frombuffer(column.buffers()[1], np.int64, rows, 8 * column.offset)
+    return int(values.min()), int(values.max())

@@ -23,6 +23,8 @@ _OFFSETS: Final = {
 }
 _HEADERS: Final = HEADERS_TYPE.id
 _LIST_OFFSETS: Final = struct.Struct("<i")
+_WORTH_A_CHUNK: Final = 4 << 10
+"""Smaller buffers side by side are copied together: each chunk costs calls on its way."""
 _PADDING: Final = tuple(bytes(count) for count in range(8))
 _NO_OFFSETS: Final = bytes(8)
 _EMPTY_CHILDREN: Final = (b"", b"", _NO_OFFSETS, b"", b"", _NO_OFFSETS, b"")
@@ -48,16 +50,23 @@ def flat_body(batch: pa.RecordBatch) -> tuple[Layout, list[Chunk], int] | None:
             nodes += (0, 0) * 3
     places: list[int] = []
     body: list[Chunk] = []
+    small: list[Chunk] = []
     position = 0
     for buffer in buffers:
         size = len(buffer)
         places += (position, size)
-        if size:
+        if size > _WORTH_A_CHUNK:
+            if small:
+                body.append(b"".join(small))
+                small.clear()
             body.append(buffer)
-            position += size
-            if size & 7:
-                body.append(_PADDING[-size & 7])
-                position += -size & 7
+        elif size:
+            small.append(buffer)
+        if size & 7:
+            small.append(_PADDING[-size & 7])
+        position += size + 7 & -8
+    if small:
+        body.append(b"".join(small))
     layout = Layout(
         rows, struct.pack(f"<{len(nodes)}q", *nodes), struct.pack(f"<{len(places)}q", *places), -1
     )

@@ -257,6 +257,8 @@ def conform(table: pa.Table | pa.RecordBatch, topic_schema: pa.Schema) -> pa.Tab
         table = pa.Table.from_batches([table])
     if not table.schema.equals(topic_schema):
         check_fits(table.schema, topic_schema)
+    elif not column_layout(topic_schema).not_null:
+        return table
     columns = []
     for field in topic_schema:
         position = table.schema.get_field_index(field.name)

@@ -31,7 +31,8 @@ _TIMESTAMP_TYPE = pa.timestamp("ms")
 
 def timestamp_column(timestamps: Int64Array) -> pa.Array:
     """Milliseconds since the epoch as a ``__timestamp`` column."""
-    return pa.array(timestamps).view(_TIMESTAMP_TYPE)
+    memory = pa.py_buffer(np.ascontiguousarray(timestamps))
+    return pa.Array.from_buffers(_TIMESTAMP_TYPE, len(timestamps), [None, memory])
 
 
 def cut_chunk(
@@ -137,8 +138,8 @@ def _place_together(chunk: Chunk, place: int) -> None:
 def cut_table(group: TableGroup, sticky: StickyPartition, available: Sequence[int]) -> None:
     """Make deliveries of a table's parts; those of no particular partition get one now."""
     deliveries: list[Delivery] = []
-    for partition, batch in group.parts:
-        chosen = partition if partition >= 0 else sticky.choose(available, batch.nbytes)
+    for partition, batch, size in group.parts:
+        chosen = partition if partition >= 0 else sticky.choose(available, size)
         deliveries.append(Delivery(group, group.topic, chosen, batch, group.schema_id))
     group.place(deliveries)
 

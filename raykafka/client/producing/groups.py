@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -197,8 +197,19 @@ class Chunk(Group):
         self.values, self.keys, self.headers, self.partitions = [], None, None, None
 
 
+class TablePart(NamedTuple):
+    """A piece of a table that becomes one batch."""
+
+    partition: int
+    """-1 means wherever it is best."""
+    batch: pa.RecordBatch
+    """In the storage schema."""
+    size: int
+    """Bytes of its columns."""
+
+
 class TableGroup(Group):
-    """A table, already cut into batches of its columns; partition -1 means wherever it is best."""
+    """A table, already cut into batches of its columns."""
 
     __slots__ = ("_failure", "parts", "schema_id")
 
@@ -207,10 +218,9 @@ class TableGroup(Group):
         driver: Driver,
         topic: str,
         created_ms: int,
-        parts: Sequence[tuple[int, pa.RecordBatch]],
+        parts: Sequence[TablePart],
         schema_id: int,
     ) -> None:
-        """``parts``: partitions and their records in the storage schema."""
         super().__init__(driver, topic, created_ms)
         self.parts = parts
         self.schema_id = schema_id

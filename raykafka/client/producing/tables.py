@@ -13,6 +13,7 @@ import pyarrow as pa
 from raykafka.client.cluster.metadata import TopicMetadata
 from raykafka.client.partitioner import partitions_for_keys, render_keys
 from raykafka.client.producing.cutting import split_by_partition, timestamp_column
+from raykafka.client.producing.groups import TablePart
 from raykafka.client.producing.serializers import checked_timestamp
 from raykafka.errors import (
     InvalidRecordError,
@@ -128,7 +129,8 @@ class TablePlan:
         """
         self._topic = topic
         table = as_table(data, topic.value_schema)
-        dropped = set(READER_COLUMNS.intersection(table.column_names))
+        names = table.column_names
+        dropped = set(READER_COLUMNS.intersection(names))
         key_name = self._key_name(key, table)
         self._keys: pa.Array | None = None
         own_key = None
@@ -138,15 +140,14 @@ class TablePlan:
                 own_key = self._keys
             if key_name not in topic.value_schema.names:
                 dropped.add(key_name)
-        elif KEY in table.column_names:
+        elif KEY in names:
             own_key = self._keys = render_keys(table.column(KEY))
         stamps, stamp_name = _timestamps(table, timestamps, now_ms)
         if stamp_name is not None and stamp_name not in topic.value_schema.names:
             dropped.add(stamp_name)
-        headers = table.column(HEADERS) if HEADERS in table.column_names else None
-        values = table.drop_columns(
-            [name for name in table.column_names if name in dropped or name in RESERVED]
-        )
+        headers = table.column(HEADERS) if HEADERS in names else None
+        others = [name for name in names if name in dropped or name in RESERVED]
+        values = table.drop_columns(others) if others else table
         rows = table.num_rows
         self._table = pa.Table.from_arrays(
             [
@@ -160,8 +161,8 @@ class TablePlan:
 
     def cut(
         self, partition: int | None, partitioner: Partitioner | None, largest_batch: int
-    ) -> list[tuple[int, pa.RecordBatch]]:
-        """Batches of at most about ``largest_batch`` bytes with their partition, -1 for any.
+    ) -> list[TablePart]:
+        """Batches of at most about ``largest_batch`` bytes.
 
         Raises ``MessageTooLargeError`` for a row that is larger by itself.
         """
@@ -175,7 +176,7 @@ class TablePlan:
             )
         if partition is None and count == 1:
             partition = 0
-        parts: list[tuple[int, pa.RecordBatch]] = []
+        parts: list[TablePart] = []
         start = 0
         for batch in _batches(table):
             if partition is not None or self._keys is None:
@@ -185,7 +186,7 @@ class TablePlan:
                 pieces, _ = split_by_partition(batch, self._places(keys, count, partitioner))
             start += batch.num_rows
             for place, piece in pieces:
-                parts.extend((place, small) for small in _slices(piece, largest_batch))
+                parts += _slices(place, piece, largest_batch)
         return parts
 
     def _places(self, keys: pa.Array, count: int, partitioner: Partitioner | None) -> Any:
@@ -279,19 +280,19 @@ def _batches(table: pa.Table) -> Sequence[pa.RecordBatch]:
     return [batch for batch in batches if batch.num_rows]
 
 
-def _slices(batch: pa.RecordBatch, largest_batch: int) -> list[pa.RecordBatch]:
+def _slices(place: int, batch: pa.RecordBatch, largest_batch: int) -> list[TablePart]:
     size = batch.nbytes
     if size <= largest_batch:
-        return [batch]
+        return [TablePart(place, batch, size)]
     rows = batch.num_rows
     if rows == 1:
         raise MessageTooLargeError(
             f"one row has {size} bytes, a batch may have {largest_batch}; raise max_request_size "
             "and the topic's max.message.bytes"
         )
-    pieces: list[pa.RecordBatch] = []
+    pieces: list[TablePart] = []
     count = min(rows, -(-size // largest_batch))
     step = -(-rows // count)
     for start in range(0, rows, step):
-        pieces.extend(_slices(batch.slice(start, step), largest_batch))
+        pieces += _slices(place, batch.slice(start, step), largest_batch)
     return pieces
