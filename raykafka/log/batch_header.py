@@ -47,8 +47,8 @@ _CODECS: Final = (Compression.NONE, Compression.LZ4, Compression.ZSTD)
 _LEADER = struct.Struct("<qiqHI")
 _CHECK = struct.Struct("<I")
 _PRODUCER = struct.Struct("<BBhIqihqqI")
-_LEADER_START: Final = SLOT_POSITION + len(MAGIC)
-_LEADER_END: Final = _LEADER_START + 40
+LEADER_START: Final = SLOT_POSITION + len(MAGIC)
+LEADER_END: Final = LEADER_START + 40
 _LEADER_BYTES: Final = 30
 _PRODUCER_BYTES: Final = 42
 
@@ -194,8 +194,8 @@ def verify(message: Message, partition: PartitionId) -> BatchHeader:
     """
     header = read_header(message)
     body = memoryview(message)
-    crc = crc32c.crc32c(body[:_LEADER_START], partition_seed(partition))
-    if crc32c.crc32c(body[_LEADER_END : header.size], crc) != header.crc:
+    crc = crc32c.crc32c(body[:LEADER_START], partition_seed(partition))
+    if crc32c.crc32c(body[LEADER_END : header.size], crc) != header.crc:
         raise CorruptMessageError(
             f"the batch at offset {header.base_offset} fails its CRC for partition "
             f"{partition.partition} of topic {partition.topic_id}: it is damaged or was meant for "
@@ -216,10 +216,10 @@ def stamp(
 
     The message must have passed ``read_header`` or ``verify``.
     """
-    leader = binascii.a2b_base64(bytes(message[_LEADER_START:_LEADER_END]))
+    leader = binascii.a2b_base64(bytes(message[LEADER_START:LEADER_END]))
     flags = LOG_APPEND_TIME if log_append_time else 0
     crc = _LEADER.unpack_from(leader)[4]
-    message[_LEADER_START:_LEADER_END] = leader_part(
+    message[LEADER_START:LEADER_END] = leader_part(
         (base_offset, leader_epoch, append_time_ms, flags, crc)
     )
 

@@ -31,7 +31,7 @@ _ROW: Final = struct.Struct("<q")
 _OFFSETS_OF_ONE: Final = struct.Struct("<2i")
 _SIZES_OF_ONE: Final = struct.Struct("<2x48x24xq72xq8x72xq184xq")
 """Behind the slot of a batch with one record: null counts and data sizes of its key and value."""
-_METADATA_OF_ONE: Final = SLOT_END + len(
+METADATA_OF_ONE: Final = SLOT_END + len(
     build_metadata(Layout(1, bytes(14 * 8), bytes(34 * 8), -1), 0, b"")[1]
 )
 
@@ -130,7 +130,7 @@ def _encode_one(
 ) -> EncodedBatch:
     """One record: most of the work has been done for an earlier one of the same size."""
     k, v = key or b"", value or b""
-    frame = _frame_of_one(key is None, value is None, len(k), len(v))
+    frame = frame_of_one(key is None, value is None, len(k), len(v))
     body = b"".join(
         (
             _ROW.pack(timestamp),
@@ -153,12 +153,12 @@ def is_one_record(message: Message, header: BatchHeader) -> bool:
     what ``verify`` returned. False says nothing; ``validate_batch`` knows.
     """
     start = header.metadata_size
-    if start != _METADATA_OF_ONE or header.record_count != 1 or header.flags or header.schema_id:
+    if start != METADATA_OF_ONE or header.record_count != 1 or header.flags or header.schema_id:
         return False
     sizes = _SIZES_OF_ONE.unpack_from(message, SLOT_END)
-    if not _can_be(*sizes):
+    if not can_be(*sizes):
         return False
-    expected = _frame_of_one(*sizes)
+    expected = frame_of_one(*sizes)
     if header.size - start != expected.body_size:
         return False
     view = memoryview(message)
@@ -174,7 +174,8 @@ def is_one_record(message: Message, header: BatchHeader) -> bool:
     )
 
 
-def _can_be(key_nulls: int, value_nulls: int, key_size: int, value_size: int) -> bool:
+def can_be(key_nulls: int, value_nulls: int, key_size: int, value_size: int) -> bool:
+    """Whether one record can have these null counts and sizes."""
     return (
         0 <= key_nulls <= 1
         and 0 <= value_nulls <= 1
@@ -184,7 +185,7 @@ def _can_be(key_nulls: int, value_nulls: int, key_size: int, value_size: int) ->
     )
 
 
-class _FrameOfOne(NamedTuple):
+class FrameOfOne(NamedTuple):
     """All bytes of a batch with one record that do not depend on what is in it."""
 
     before_slot: bytes
@@ -199,8 +200,8 @@ class _FrameOfOne(NamedTuple):
 
 
 @functools.lru_cache(maxsize=4096)
-def _frame_of_one(key_nulls: int, value_nulls: int, key_size: int, value_size: int) -> _FrameOfOne:
-    """The frame for these sizes, which ``_can_be`` has allowed."""
+def frame_of_one(key_nulls: int, value_nulls: int, key_size: int, value_size: int) -> FrameOfOne:
+    """The frame for these sizes, which ``can_be`` has allowed."""
     key = (8, 1, 16, 8, 24, 0) if key_nulls else (8, 0, 8, 8, 16, key_size)
     at = 24 if key_nulls else 16 + (key_size + 7 & -8)
     a, b, c, d = at + 8, at + 16, at + 24, at + 32
@@ -209,7 +210,7 @@ def _frame_of_one(key_nulls: int, value_nulls: int, key_size: int, value_size: i
     body_size = d + 16 if value_nulls else d + 8 + (value_size + 7 & -8)
     nodes = _NODES.pack(1, 0, 1, key_nulls, 1, 1, 0, 0, 0, 0, 0, 0, 1, value_nulls)
     places = _BUFFERS.pack(0, 0, 0, 8, *key, *headers, *value)
-    return _FrameOfOne(
+    return FrameOfOne(
         *build_metadata(Layout(1, nodes, places, -1), body_size, b""),
         bytes(16) if key_nulls else _OFFSETS_OF_ONE.pack(0, key_size),
         at,

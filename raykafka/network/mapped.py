@@ -7,12 +7,14 @@ not the very file the server meant; whatever is in the way, the client asks for 
 
 from __future__ import annotations
 
+import operator
 import os
 import stat
 import struct
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, overload
 
 from raykafka.errors import MappedReadError
 from raykafka.protocol.messages import MappedSegment
@@ -21,7 +23,7 @@ from raykafka.storage.mapping import FileMapping, capacity_for
 MAX_MAPPINGS: Final = 256
 """Files that a reader keeps mapped; address space only, the pages belong to the page cache."""
 
-_ENTRY: Final = struct.Struct("<QQ")
+_ENTRY_BYTES: Final = 16
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _MOUNTS: Final = Path("/proc/self/ns/mnt")
 
@@ -38,6 +40,30 @@ def host_id() -> str:
         return ""
 
 
+class Pieces(Sequence[memoryview]):
+    """Parts of one buffer, made into views when they are asked for."""
+
+    __slots__ = ("data", "positions", "sizes")
+
+    def __init__(self, data: memoryview, positions: Sequence[int], sizes: Sequence[int]) -> None:
+        self.data = data
+        self.positions = positions
+        self.sizes = sizes
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    @overload
+    def __getitem__(self, index: int) -> memoryview: ...
+    @overload
+    def __getitem__(self, index: slice) -> Pieces: ...
+    def __getitem__(self, index: int | slice) -> memoryview | Pieces:
+        if isinstance(index, slice):
+            return Pieces(self.data, self.positions[index], self.sizes[index])
+        position = self.positions[index]
+        return self.data[position : position + self.sizes[index]]
+
+
 class MappedReader:
     """Hands out batches as views of mapped files; keeps the most recently used ones mapped.
 
@@ -52,21 +78,21 @@ class MappedReader:
     def __len__(self) -> int:
         return len(self._mappings)
 
-    def batches(self, segment: MappedSegment, index: Any) -> list[memoryview]:
+    def batches(self, segment: MappedSegment, index: Any) -> Pieces:
         """The batches of ``segment`` that ``index`` names: uint64 position and size, pair by pair.
 
         Raises ``MappedReadError`` when the file cannot be opened here, is another one than meant,
         or is shorter than the index says: ask the server for the bytes then.
         """
         view = memoryview(index).cast("B")
-        if len(view) % _ENTRY.size:
+        if len(view) % _ENTRY_BYTES:
             raise MappedReadError(f"an index of {len(view)} bytes does not consist of whole pairs")
-        places = list(_ENTRY.iter_unpack(view))
+        places = struct.unpack(f"<{len(view) // 8}Q", view)
+        positions, sizes = places[::2], places[1::2]
         if not places:
-            return []
-        needed = max([position + size for position, size in places])
-        data = self._mapping(segment, needed).view
-        return [data[position : position + size] for position, size in places]
+            return Pieces(memoryview(b""), (), ())
+        needed = max(map(operator.add, positions, sizes))
+        return Pieces(self._mapping(segment, needed).view, positions, sizes)
 
     def close(self) -> None:
         """Let go of every mapping; those that somebody still looks at end with the last view."""

@@ -20,7 +20,7 @@ from raykafka.errors import (
     OffsetOutOfRangeError,
     UnknownTopicOrPartitionError,
 )
-from raykafka.model import TopicPartition
+from raykafka.model import TimestampType, TopicPartition
 from raykafka.testing.local_cluster import LocalCluster
 from tests.kits.topics import add_columns, create_topic, delete_topic
 
@@ -115,6 +115,40 @@ def test_seeks_into_mapped_segments(cluster: LocalCluster) -> None:
             consumer.seek(TopicPartition(topic, 0), offset)
             (records,) = consumer.poll(timeout_ms=10_000, max_records=2).values()
             assert (records[0].offset, records[0].value) == (offset, b"%08d" % offset)
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("mapped", [True, False])
+def test_a_log_that_was_written_record_by_record(
+    cluster: LocalCluster, mapped: bool, late: bool
+) -> None:
+    count = 1500
+    stamps = "LogAppendTime" if late else "CreateTime"
+    topic = create_topic(cluster.bootstrap, configs={"message.timestamp.type": stamps})
+    partition = TopicPartition(topic, 0)
+    with Producer(cluster.bootstrap, linger_ms=0) as producer:
+        for number in range(count):
+            value = None if number % 97 == 0 else b"v" * (number % 50)
+            key = b"%d" % number if number % 3 else None
+            headers = [("h", b"x")] if number % 500 == 7 else []
+            producer.send(topic, value, key, timestamp_ms=number, headers=headers).get(20)
+    with reader(cluster, topic, mapped_reads=mapped, max_poll_records=400) as consumer:
+        records = []
+        while len(records) < count:
+            records += consumer.poll(timeout_ms=10_000)[partition]
+        assert [record.offset for record in records] == list(range(count))
+        assert all(records[n].key == (b"%d" % n if n % 3 else None) for n in range(count))
+        assert all(len(records[n].value or b"") == n % 50 for n in range(count) if n % 97)
+        assert [n for n in range(count) if records[n].value is None] == list(range(0, count, 97))
+        assert [n for n in range(count) if records[n].headers] == [7, 507, 1007]
+        assert late or [record.timestamp for record in records] == list(range(count))
+        assert (records[5].timestamp_type is TimestampType.LOG_APPEND_TIME) == late
+        consumer.seek(partition, 777)
+        table = consumer.poll_table(10_000, max_records=100, metadata=["__offset", "__key"])
+        assert table is not None
+        assert table.column("__offset").to_pylist() == list(range(777, 777 + table.num_rows))
+        (records,) = consumer.poll(timeout_ms=10_000, max_records=3).values()
+        assert records[0].offset == 777 + table.num_rows
 
 
 def test_what_is_mapped_outlives_the_topic(cluster: LocalCluster) -> None:

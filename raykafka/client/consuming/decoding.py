@@ -12,6 +12,7 @@ from raykafka.client.consuming.rows import Deserialize, RowFormat
 from raykafka.errors import CorruptMessageError, InvalidConfigError, UnknownSchemaVersionError
 from raykafka.log.batch import decode_batch
 from raykafka.log.batch_header import LOG_APPEND_TIME, BatchHeader
+from raykafka.log.one_record_runs import Run
 from raykafka.log.schema import RESERVED
 from raykafka.model import TopicPartition
 
@@ -77,6 +78,8 @@ class TopicDecoder:
             deserialize_key,
             deserialize_value,
         )
+        self.reads_runs = not topic.typed and columns is None
+        """Whether ``decode_run`` may be used."""
         self._stored = topic.storage_schemas
         self._projected = [self._project(schema) for schema in self._stored]
         self._decoded = self._projected[-1]
@@ -128,6 +131,27 @@ class TopicDecoder:
             self.format,
             header.append_time_ms if appended else None,
             header.size / header.record_count,
+        )
+
+    def decode_run(self, run: Run, partition: TopicPartition, offset: int) -> FetchedBatch:
+        """The records of several small batches of an untyped topic, of which none is missing.
+
+        Raises ``CorruptMessageError`` when they do not continue the log at ``offset``.
+        """
+        if run.base_offset != offset:
+            raise CorruptMessageError(
+                f"asked for offset {offset} of {partition}, got a batch of {run.base_offset}"
+            )
+        rows = run.columns.num_rows
+        return FetchedBatch(
+            partition,
+            offset,
+            offset + rows,
+            run.columns,
+            self.format,
+            None,
+            run.size / rows,
+            messages=rows,
         )
 
     def _columns(self, message: Any, header: BatchHeader, projected: bool) -> pa.RecordBatch:

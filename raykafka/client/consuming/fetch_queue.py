@@ -16,6 +16,7 @@ import pyarrow as pa
 from raykafka.client.consuming.rows import RowFormat, Rows
 from raykafka.errors import RaykafkaError
 from raykafka.log.batch_header import BatchHeader
+from raykafka.log.one_record_runs import OneRecordRuns
 from raykafka.model import TopicPartition
 
 Source = Any
@@ -39,15 +40,18 @@ class FetchedFrame(NamedTuple):
     projected: bool
     """Whether the batches carry the wanted columns only."""
     source: Source
+    runs: OneRecordRuns | None = None
+    """For many batches, which may have one record each."""
 
 
 class FetchedBatch:
-    """Rows of one batch that are still to be handed out."""
+    """Rows of a batch, or of small ones decoded together, that are still to be handed out."""
 
     __slots__ = (
         "columns",
         "format",
         "log_append_time",
+        "messages",
         "next_offset",
         "offset",
         "partition",
@@ -63,10 +67,12 @@ class FetchedBatch:
         row_format: RowFormat,
         log_append_time: int | None,
         row_bytes: float,
+        messages: int = 1,
     ) -> None:
         """``offset`` is the first row's, ``next_offset`` what follows the batch in the log.
 
-        ``row_bytes`` is what a row takes in the log, on average over the batch.
+        ``row_bytes`` is what a row takes in the log, on average over the batch. ``messages`` is how
+        many of the frame's messages it was made of.
         """
         self.partition = partition
         self.offset = offset
@@ -75,6 +81,7 @@ class FetchedBatch:
         self.format = row_format
         self.log_append_time = log_append_time
         self.row_bytes = row_bytes
+        self.messages = messages
 
     def rows(self, count: int) -> Rows:
         """The first ``count`` rows, without consuming them."""
@@ -137,7 +144,7 @@ class FetchQueue:
             return
         index = waiting.index
         if waiting.batch is not None:
-            index -= 1
+            index -= waiting.batch.messages
         for frame in waiting.frames:
             self._release(frame.source, sum(frame.costs[index:]))
             index = 0
@@ -164,7 +171,7 @@ class FetchQueue:
                 self._failed(partition, waiting.offset, error)
                 continue
             waiting.batch = batch
-            waiting.index += 1
+            waiting.index += batch.messages
             return batch
 
     def consume(self, batch: FetchedBatch, count: int) -> int:
@@ -184,7 +191,7 @@ class FetchQueue:
         # Taken out and put back last, so that others come first: dictionaries keep their order.
         del self._waiting[batch.partition]
         frame = waiting.frames[0]
-        cost = frame.costs[waiting.index - 1]
+        cost = sum(frame.costs[waiting.index - batch.messages : waiting.index])
         if waiting.index == len(frame.messages):
             waiting.frames.popleft()
             waiting.index = 0

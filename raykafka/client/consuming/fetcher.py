@@ -343,6 +343,7 @@ class Fetcher:
                     cut.trusted,
                     session.columns is not None and fetched.mapped is None,
                     session.account,
+                    cut.runs,
                 )
             )
         if cut.error is not None:
@@ -366,6 +367,11 @@ class Fetcher:
             self._topics.refresh(partition.topic)
 
     def _decode(self, frame: FetchedFrame, index: int, offset: int) -> FetchedBatch:
+        decoder = self._topics.decoder(frame.partition.topic)
+        if frame.runs is not None and decoder.reads_runs:
+            run = frame.runs.read(index)
+            if run is not None:
+                return decoder.decode_run(run, frame.partition, offset)
         message = frame.messages[index]
         if not frame.trusted:
             identity = PartitionId(TopicId(frame.topic_id), frame.partition.partition)
@@ -374,5 +380,4 @@ class Fetcher:
             header = frame.last_header
         else:
             header = read_header(message)
-        decoder = self._topics.decoder(frame.partition.topic)
         return decoder.decode(message, header, frame.partition, offset, projected=frame.projected)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from raykafka.errors import MappedReadError, RaykafkaError
 from raykafka.log.batch_header import BatchHeader, read_header, verify
+from raykafka.log.one_record_runs import SHORTEST_RUN, OneRecordRuns
 from raykafka.model import Endpoint, PartitionId, TopicId
-from raykafka.network.mapped import MappedReader, host_id
+from raykafka.network.mapped import MappedReader, Pieces, host_id
 from raykafka.protocol.messages import FetchedPartition
 
 PLACE_BYTES = 16
@@ -27,6 +29,8 @@ class CutFrame(NamedTuple):
     """Whether their CRCs need no check (any more)."""
     error: RaykafkaError | None
     """Why the bytes after the last one are no batch."""
+    runs: OneRecordRuns | None = None
+    """Reads many of the batches at once, where there are many."""
 
 
 class FrameCutter:
@@ -57,12 +61,12 @@ class FrameCutter:
                 # Another mount namespace, permissions, a segment deleted just now.
                 self._unmappable.add(endpoint)
                 return None
-            return _cut(places, [PLACE_BYTES] * len(places), True)
+            return _cut(places, [PLACE_BYTES] * len(places), None)
         sizes = fetched.sizes
+        identity = PartitionId(TopicId(fetched.topic_id), fetched.partition)
         if len(sizes) != 1 or not self._check_crcs:
-            return _cut(_slices(payload, sizes), sizes, not self._check_crcs)
+            return _cut(_pieces(payload, sizes), sizes, identity if self._check_crcs else None)
         try:
-            identity = PartitionId(TopicId(fetched.topic_id), fetched.partition)
             return CutFrame((payload,), sizes, verify(payload, identity), True, None)
         except RaykafkaError as error:
             return CutFrame((), (), None, True, error)
@@ -79,21 +83,23 @@ def payload_size(fetched: FetchedPartition) -> int:
     return sum(fetched.sizes)
 
 
-def _slices(payload: memoryview, sizes: Sequence[int]) -> list[memoryview]:
-    messages = []
-    start = 0
-    for size in sizes:
-        messages.append(payload[start : start + size])
-        start += size
-    return messages
+def _pieces(payload: memoryview, sizes: Sequence[int]) -> Pieces:
+    return Pieces(payload, list(accumulate(sizes, initial=0))[:-1], sizes)
 
 
-def _cut(messages: Sequence[Any], costs: Sequence[int], trusted: bool) -> CutFrame:
-    """Only the last header is read now: it says where the log goes on."""
+def _cut(messages: Pieces, costs: Sequence[int], untrusted: PartitionId | None) -> CutFrame:
+    """Only the last header is read now: it says where the log goes on.
+
+    ``untrusted`` is the partition for which CRCs are still to be checked.
+    """
+    trusted = untrusted is None
     if not messages:
         return CutFrame((), (), None, True, None)
+    runs = None
+    if len(messages) >= SHORTEST_RUN:
+        runs = OneRecordRuns(messages.data, messages.positions, messages.sizes, untrusted)
     try:
-        return CutFrame(messages, costs, read_header(messages[-1]), trusted, None)
+        return CutFrame(messages, costs, read_header(messages[-1]), trusted, None, runs)
     except RaykafkaError:
         pass
     header = None

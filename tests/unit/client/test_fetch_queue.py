@@ -24,18 +24,21 @@ HEADER = BatchHeader(*range(len(BatchHeader._fields)))
 class Harness:
     """A queue of messages that are just (base offset, count); "bad" ones do not decode."""
 
-    def __init__(self) -> None:
+    def __init__(self, together: int = 1) -> None:
+        """Up to ``together`` messages of a frame are decoded at once."""
+        self.together = together
         self.released = 0
         self.failed: list[tuple[TopicPartition, int]] = []
         self.queue = FetchQueue(self.decode, self.release, self.fail)
 
     def decode(self, frame: FetchedFrame, index: int, offset: int) -> FetchedBatch:
-        base, count = frame.messages[index]
-        if count < 0:
+        taken = frame.messages[index : index + self.together]
+        if taken[0][1] < 0:
             raise CorruptMessageError("bad")
-        rows = pa.record_batch({"value": pa.array(range(offset, base + count), pa.int64())})
+        end = taken[-1][0] + taken[-1][1]
+        rows = pa.record_batch({"value": pa.array(range(offset, end), pa.int64())})
         return FetchedBatch(
-            frame.partition, offset, base + count, rows, RowFormat("t", ()), None, 1.0
+            frame.partition, offset, end, rows, RowFormat("t", ()), None, 1.0, len(taken)
         )
 
     def release(self, source: object, size: int) -> None:
@@ -118,6 +121,22 @@ def test_dropping_returns_the_rest_of_the_credit() -> None:
     assert harness.released == 40
 
 
+def test_several_messages_may_be_decoded_at_once() -> None:
+    harness = Harness(together=2)
+    harness.put(A, 0, 2, 2, 2)
+    harness.put(B, 0, 1)
+    assert harness.take(1) == (A, [0])
+    assert harness.released == 0
+    assert harness.take(9) == (A, [1, 2, 3])
+    assert harness.released == 20
+    assert [harness.take(9) for _ in range(3)] == [(B, [0]), (A, [4, 5]), None]
+    assert harness.released == 40
+    harness.put(A, 6, 1, 1, 1, 1)
+    harness.take(1)
+    harness.queue.drop(A)
+    assert harness.released == 80
+
+
 def test_damage_is_noticed_in_its_place() -> None:
     harness = Harness()
     harness.put(A, 0, 2, -1, 2)
@@ -139,10 +158,11 @@ def test_damage_is_noticed_in_its_place() -> None:
             st.sampled_from([A, B]).map(lambda p: ("drop", p)),
         ),
         max_size=40,
-    )
+    ),
+    st.integers(1, 3),
 )
-def test_every_row_comes_once_and_in_order(steps: list[Any]) -> None:
-    harness = Harness()
+def test_every_row_comes_once_and_in_order(steps: list[Any], together: int) -> None:
+    harness = Harness(together)
     ends: dict[TopicPartition, int] = defaultdict(int)
     want: dict[TopicPartition, int] = defaultdict(int)
     charged = 0
