@@ -29,6 +29,7 @@ from raykafka.log.batch_header import (
     Message,
     flags_of,
     leader_part,
+    make_header,
     partition_seed,
     producer_part,
 )
@@ -303,16 +304,18 @@ def assemble_around(
     metadata_size = SLOT_END + len(after)
     size = metadata_size + body_size
     start = before + MAGIC
+    crc = crc32c.crc32c(start, partition_seed(partition))
     if body_size <= _SMALL_BATCH:
         rest = b"".join((producer_part((*producer, size)), after, *body))
         body = []
     else:
         rest = producer_part((*producer, size)) + after
-    crc = crc32c.crc32c(rest, crc32c.crc32c(start, partition_seed(partition)))
+    crc = crc32c.crc32c(rest, crc)
     for chunk in body:
         crc = crc32c.crc32c(chunk, crc)
-    header = BatchHeader._make((*leader, crc, *producer, size, metadata_size))
-    return EncodedBatch([b"".join((start, leader_part((*leader, crc)), rest)), *body], header)
+    leader = (*leader, crc)
+    header = make_header((*leader, *producer, size, metadata_size))
+    return EncodedBatch([b"".join((start, leader_part(leader), rest)), *body], header)
 
 
 def _timestamps(batch: pa.RecordBatch) -> tuple[int, int]:

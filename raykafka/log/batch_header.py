@@ -19,14 +19,10 @@ import functools
 import struct
 from typing import Final, NamedTuple
 
-import crc32c
+from crc32c import crc32c as _crc32c
 
 from raykafka.errors import CorruptMessageError
-from raykafka.log.ipc_message import (
-    PREFIX_SIZE,
-    SLOT_POSITION,
-    read_prefix,
-)
+from raykafka.log.ipc_message import PREFIX_SIZE, SLOT_POSITION, read_prefix
 from raykafka.model import Compression, PartitionId, TimestampType
 
 Message = bytes | bytearray | memoryview
@@ -41,16 +37,18 @@ LOG_APPEND_TIME: Final = 1
 """Leader flag: the append time, not the ``__timestamp`` column, is the records' timestamp."""
 _CONTROL: Final = 1
 _TRANSACTIONAL: Final = 2
+_SPECIAL: Final = _CONTROL | _TRANSACTIONAL
 _CODEC_SHIFT: Final = 2
 _CODECS: Final = (Compression.NONE, Compression.LZ4, Compression.ZSTD)
 
 _LEADER = struct.Struct("<qiqHI")
 _CHECK = struct.Struct("<I")
 _PRODUCER = struct.Struct("<BBhIqihqqI")
+_SLOT = struct.Struct("<qiqHIIBBhIqihqqI")
+"""Both parts and the check between them."""
 LEADER_START: Final = SLOT_POSITION + len(MAGIC)
 LEADER_END: Final = LEADER_START + 40
-_LEADER_BYTES: Final = 30
-_PRODUCER_BYTES: Final = 42
+_CHECKED_BYTES: Final = _LEADER.size
 
 _SEQUENCES: Final = 2**31
 
@@ -107,6 +105,11 @@ class BatchHeader(NamedTuple):
         return bool(self.flags & _TRANSACTIONAL)
 
     @property
+    def is_special(self) -> bool:
+        """Whether it is a control batch or belongs to a transaction."""
+        return self.flags & _SPECIAL != 0
+
+    @property
     def compression(self) -> Compression:
         return _CODECS[self.flags >> _CODEC_SHIFT & 3]
 
@@ -118,6 +121,11 @@ class BatchHeader(NamedTuple):
     def largest_timestamp(self) -> int:
         """The largest timestamp a reader of this batch sees, in milliseconds."""
         return self.append_time_ms if self.leader_flags & LOG_APPEND_TIME else self.max_timestamp
+
+
+def make_header(fields: tuple[int, ...]) -> BatchHeader:
+    """``BatchHeader(*fields)`` without a look at their number; one is made for every batch."""
+    return tuple.__new__(BatchHeader, fields)
 
 
 def flags_of(compression: Compression, *, control: bool, transactional: bool) -> int:
@@ -132,7 +140,7 @@ def flags_of(compression: Compression, *, control: bool, transactional: bool) ->
 def leader_part(fields: tuple[int, ...]) -> bytes:
     """The leader part of a slot in base64, from the header's fields ``base_offset`` to ``crc``."""
     part = _LEADER.pack(*fields)
-    return binascii.b2a_base64(part + _CHECK.pack(crc32c.crc32c(part)), newline=False)
+    return binascii.b2a_base64(part + _CHECK.pack(_crc32c(part)), newline=False)
 
 
 def producer_part(fields: tuple[int, ...]) -> bytes:
@@ -159,27 +167,26 @@ def peek_header(message: Message) -> BatchHeader:
     """Like ``read_header``, but the body need not be there: the first bytes of a batch are enough
     (``PREFIX_SIZE`` of them).
     """
-    metadata_size, body_size, slot, _ = read_prefix(message)
+    (metadata_size, body_size, _), slot = read_prefix(message)
     if slot[:10] != MAGIC:
         raise CorruptMessageError("the batch's header slot does not begin with raykafka1:")
     try:
-        leader = binascii.a2b_base64(slot[10:50])
-        producer = binascii.a2b_base64(slot[50:])
-    except binascii.Error:
+        # 96 characters; any that does not belong there makes it shorter.
+        parts = binascii.a2b_base64(slot[10:])
+        fields = _SLOT.unpack(parts)
+    except (binascii.Error, struct.error):
         raise CorruptMessageError("the batch's header slot is not base64") from None
-    if len(leader) != _LEADER_BYTES or len(producer) != _PRODUCER_BYTES:
-        raise CorruptMessageError("the batch's header slot is not base64")
-    if crc32c.crc32c(leader[:26]) != _CHECK.unpack_from(leader, 26)[0]:
+    if _crc32c(parts[:_CHECKED_BYTES]) != fields[5]:
         raise CorruptMessageError("the leader's part of the batch's header fails its check")
-    fields = _PRODUCER.unpack(producer)
-    header = BatchHeader._make((*_LEADER.unpack_from(leader), *fields[1:], metadata_size))
-    if fields[0] != FORMAT_VERSION:
+    if fields[6] != FORMAT_VERSION:
         raise CorruptMessageError(
-            f"the batch has format version {fields[0]}, this raykafka reads {FORMAT_VERSION}"
+            f"the batch has format version {fields[6]}, this raykafka reads {FORMAT_VERSION}"
         )
+    header = make_header((*fields[:5], *fields[7:], metadata_size))
+    size = header.size
     if (
-        header.size != metadata_size + body_size
-        or header.size > MAX_BATCH_BYTES
+        size != metadata_size + body_size
+        or size > MAX_BATCH_BYTES
         or not header.record_count
         or header.flags > 11
     ):
@@ -194,8 +201,8 @@ def verify(message: Message, partition: PartitionId) -> BatchHeader:
     """
     header = read_header(message)
     body = memoryview(message)
-    crc = crc32c.crc32c(body[:LEADER_START], partition_seed(partition))
-    if crc32c.crc32c(body[LEADER_END : header.size], crc) != header.crc:
+    crc = _crc32c(body[:LEADER_START], partition_seed(partition))
+    if _crc32c(body[LEADER_END : header.size], crc) != header.crc:
         raise CorruptMessageError(
             f"the batch at offset {header.base_offset} fails its CRC for partition "
             f"{partition.partition} of topic {partition.topic_id}: it is damaged or was meant for "
@@ -211,23 +218,25 @@ def stamp(
     leader_epoch: int,
     append_time_ms: int,
     log_append_time: bool,
-) -> None:
+    header: BatchHeader | None = None,
+) -> BatchHeader:
     """Fills in the leader part in place; the batch's CRC keeps its value and stays true.
 
-    The message must have passed ``read_header`` or ``verify``.
+    ``header`` is what ``read_header`` or ``verify`` returned; without it the message's is read.
+    Returns the header as it is now.
     """
-    leader = binascii.a2b_base64(bytes(message[LEADER_START:LEADER_END]))
+    if header is None:
+        header = read_header(message)
     flags = LOG_APPEND_TIME if log_append_time else 0
-    crc = _LEADER.unpack_from(leader)[4]
-    message[LEADER_START:LEADER_END] = leader_part(
-        (base_offset, leader_epoch, append_time_ms, flags, crc)
-    )
+    leader = (base_offset, leader_epoch, append_time_ms, flags, header.crc)
+    message[LEADER_START:LEADER_END] = leader_part(leader)
+    return make_header(leader + header[5:])
 
 
 @functools.lru_cache(maxsize=65_536)
 def partition_seed(partition: PartitionId) -> int:
     """What a batch's CRC starts from: CRC-32C of the topic id and the partition (uint32)."""
-    return int(crc32c.crc32c(partition[0].encode("ascii") + _CHECK.pack(partition[1])))
+    return int(_crc32c(partition[0].encode("ascii") + _CHECK.pack(partition[1])))
 
 
 def find_batch(data: Message, start: int = 0, *, alignment: int = 0) -> int:

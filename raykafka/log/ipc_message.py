@@ -18,6 +18,7 @@ refused with ``CorruptMessageError``, so that Arrow's reader sees the same table
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -65,7 +66,7 @@ _KEY_VALUE_VTABLE: Final = 60
 _SECOND_KEY: Final = _STATISTICS_TABLE - 56
 _KEYS: Final = ((1, 0), (2, _SECOND_KEY))
 
-_PREFIX: Final = struct.Struct("<Ii28sIq8sI4sI32s106s2s")
+_PREFIX: Final = struct.Struct("<100s106s2s")
 _BEFORE_SLOT: Final = struct.Struct("<Ii28sIq8sI4sI32s")
 
 # RecordBatch table: vtable at 0, table at 16, nodes at 44, then buffers, then compression.
@@ -89,47 +90,52 @@ class Layout(NamedTuple):
     """``CompressionType``: 0 for LZ4_FRAME, 1 for ZSTD, -1 where the body is not compressed."""
 
 
-class Prefix(NamedTuple):
-    """The fixed beginning of a message."""
+class MessageSizes(NamedTuple):
+    """What the fixed beginning of a message says of the rest."""
 
     metadata_size: int
     """Bytes before the body, the eight of the continuation and the size included."""
     body_size: int
-    slot: bytes
     has_statistics: bool
 
 
-def read_prefix(message: bytes | bytearray | memoryview) -> Prefix:
-    """The fixed beginning of a message; every constant in it is compared.
+def read_prefix(message: bytes | bytearray | memoryview) -> tuple[MessageSizes, bytes]:
+    """What the fixed beginning of a message says, and its slot; every constant is compared.
 
     Raises ``CorruptMessageError`` where it is not one that raykafka wrote.
     """
     try:
-        (
-            continuation,
-            flatbuffer_size,
-            head,
-            _,
-            body_size,
-            kind,
-            pairs,
-            first_key,
-            second_key,
-            slot_key,
-            slot,
-            end,
-        ) = _PREFIX.unpack_from(message)
+        before_slot, slot, end = _PREFIX.unpack_from(message)
     except struct.error:
         raise CorruptMessageError(
             f"{len(message)} bytes are too few for a batch, whose header takes {PREFIX_SIZE}; "
             "send the whole batch again"
         ) from None
+    if end != b"\0\0":
+        raise CorruptMessageError("the bytes do not begin with a raykafka batch; send it again")
+    return _read_sizes(before_slot), slot
+
+
+# Batches of equal size begin with the same bytes, and small ones come in few sizes.
+@functools.lru_cache(maxsize=1024)
+def _read_sizes(before_slot: bytes) -> MessageSizes:
+    (
+        continuation,
+        flatbuffer_size,
+        head,
+        _,
+        body_size,
+        kind,
+        pairs,
+        first_key,
+        second_key,
+        slot_key,
+    ) = _BEFORE_SLOT.unpack(before_slot)
     if (
         head != _HEAD
         or kind != _KIND
         or slot_key != _SLOT_KEY
         or first_key != _FIRST_KEY
-        or end != b"\0\0"
         or continuation != CONTINUATION
         or (pairs, second_key) not in _KEYS
         or not PREFIX_SIZE <= flatbuffer_size + 8 <= MAX_METADATA_BYTES
@@ -137,7 +143,7 @@ def read_prefix(message: bytes | bytearray | memoryview) -> Prefix:
         or (flatbuffer_size | body_size) & 7
     ):
         raise CorruptMessageError("the bytes do not begin with a raykafka batch; send it again")
-    return Prefix(flatbuffer_size + 8, body_size, slot, pairs == 2)
+    return MessageSizes(flatbuffer_size + 8, body_size, pairs == 2)
 
 
 def read_layout(message: bytes | bytearray | memoryview, metadata_size: int) -> Layout:
@@ -200,11 +206,11 @@ def read_statistics_value(message: bytes | bytearray | memoryview) -> bytes:
 
     Raises ``CorruptMessageError`` where the second key is another one or its size is a lie.
     """
-    prefix = read_prefix(message)
-    if not prefix.has_statistics:
+    sizes, _ = read_prefix(message)
+    if not sizes.has_statistics:
         return b""
     size_at = 8 + _STATISTICS_TABLE + 28
-    metadata = bytes(memoryview(message)[: prefix.metadata_size])
+    metadata = bytes(memoryview(message)[: sizes.metadata_size])
     if len(metadata) < size_at + 4 or metadata[size_at - 12 : size_at - 4] != STATISTICS_KEY:
         raise CorruptMessageError("the batch's second metadata key is not rk.stats")
     (size,) = _U32.unpack_from(metadata, size_at)

@@ -48,12 +48,20 @@ class _SeenBatch(NamedTuple):
 
 
 class _Producer:
-    __slots__ = ("batches", "epoch", "last_append_ms")
+    __slots__ = ("batches", "epoch", "last_append_ms", "next_sequence")
 
     def __init__(self, epoch: int, last_append_ms: int) -> None:
         self.epoch = epoch
         self.last_append_ms = last_append_ms
         self.batches: deque[_SeenBatch] = deque(maxlen=WINDOW)
+        self.next_sequence = 0
+        """The one that follows the last batch; 0 where none is remembered."""
+
+    def note(self, batch: _SeenBatch) -> None:
+        """Remember a batch as the last one."""
+        self.batches.append(batch)
+        last = batch.last_sequence
+        self.next_sequence = 0 if last == _MAX_SEQUENCE else last + 1
 
 
 PlainState = tuple[int, int, int, Sequence[tuple[int, int, int, int]]]
@@ -83,12 +91,19 @@ class ProducerStates:
         """
         if header.producer_id < 0:
             return None
+        known = self._producers.get(header.producer_id)
+        if (
+            known is not None
+            and header.base_sequence == known.next_sequence
+            and header.producer_epoch == known.epoch
+            and not header.is_control
+        ):
+            return None
         if header.producer_epoch < 0 or (header.base_sequence < 0 and not header.is_control):
             raise InvalidRecordError(
                 f"a batch of producer id {header.producer_id} needs an epoch and a base sequence, "
                 f"not {header.producer_epoch} and {header.base_sequence}"
             )
-        known = self._producers.get(header.producer_id)
         if known is None:
             return None
         if header.producer_epoch < known.epoch:
@@ -107,7 +122,7 @@ class ProducerStates:
                     header.last_sequence,
                 ):
                     return Duplicate(seen.base_offset, seen.append_time_ms)
-        expected = _next_sequence(known) if same_epoch else 0
+        expected = known.next_sequence if same_epoch else 0
         if header.base_sequence != expected:
             raise OutOfOrderSequenceNumberError(
                 f"producer id {header.producer_id}, epoch {header.producer_epoch}: the batch has "
@@ -127,9 +142,10 @@ class ProducerStates:
         elif producer.epoch != header.producer_epoch:
             producer.epoch = header.producer_epoch
             producer.batches.clear()
+            producer.next_sequence = 0
         producer.last_append_ms = header.append_time_ms
         if not header.is_control:
-            producer.batches.append(
+            producer.note(
                 _SeenBatch(
                     header.base_sequence,
                     header.last_sequence,
@@ -175,18 +191,12 @@ class ProducerStates:
                 producer = _Producer(_integer(epoch), _integer(last_append_ms))
                 if not isinstance(batches, (list, tuple)):
                     raise TypeError
-                producer.batches.extend(_SeenBatch(*map(_integer, seen)) for seen in batches)
+                for seen in batches:
+                    producer.note(_SeenBatch(*map(_integer, seen)))
                 states._producers[_integer(producer_id)] = producer
         except (TypeError, ValueError):
             raise CorruptMessageError("the snapshot of producer states is damaged") from None
         return states
-
-
-def _next_sequence(producer: _Producer) -> int:
-    if not producer.batches:
-        return 0
-    last = producer.batches[-1].last_sequence
-    return 0 if last == _MAX_SEQUENCE else last + 1
 
 
 def _integer(value: object) -> int:

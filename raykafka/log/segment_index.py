@@ -100,16 +100,13 @@ class SegmentIndex:
         Raises ``ValueError`` where it does not follow the last one: the caller has mixed up its
         offsets or positions.
         """
-        if len(self) and (
-            header.base_offset < self.next_offset[-1]
-            or position < self.position[-1] + self.size[-1]
-        ):
+        ends, base_offset = self.next_offset, header.base_offset
+        if ends and (base_offset < ends[-1] or position < self.position[-1] + self.size[-1]):
             raise ValueError(
-                f"the batch at offset {header.base_offset}, position {position} does not follow "
-                f"{self[-1]}"
+                f"the batch at offset {base_offset}, position {position} does not follow {self[-1]}"
             )
-        self.base_offset.append(header.base_offset)
-        self.next_offset.append(header.next_offset)
+        self.base_offset.append(base_offset)
+        ends.append(base_offset + header.record_count)
         self.position.append(position)
         self.max_timestamp.append(header.largest_timestamp)
         self.size.append(header.size)

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from raykafka.log.batch import NO_LEADER, EncodedBatch, assemble, assemble_around
 from raykafka.log.batch_header import BatchHeader, Message
+from raykafka.log.body import Chunk
 from raykafka.log.ipc_message import SLOT_END, SLOT_POSITION, Layout, build_metadata
 from raykafka.log.schema import HEADERS_TYPE, UNTYPED_SCHEMA
 from raykafka.model import PartitionId
@@ -75,10 +76,12 @@ def encode_records(
     """
     timestamps, keys, values = records
     rows = len(values)
-    first = min(timestamps)
-    producer = (0, producer_epoch, rows, producer_id, base_sequence, 0, first, max(timestamps))
+    first = timestamps[0]
     if rows == 1:
+        producer = (0, producer_epoch, 1, producer_id, base_sequence, 0, first, first)
         return _encode_one(first, keys[0] if keys else None, values[0], producer, partition)
+    first, last = min(timestamps), max(timestamps)
+    producer = (0, producer_epoch, rows, producer_id, base_sequence, 0, first, last)
     bits = (rows + 7) >> 3
     stamps = struct.pack(f"<{rows}q", *timestamps)
     key_nulls, key_parts = (rows, _absent(rows)) if keys is None else _binary(keys, rows)
@@ -131,19 +134,16 @@ def _encode_one(
     """One record: most of the work has been done for an earlier one of the same size."""
     k, v = key or b"", value or b""
     frame = frame_of_one(key is None, value is None, len(k), len(v))
-    body = b"".join(
-        (
-            _ROW.pack(timestamp),
-            frame.key,
-            k,
-            _PADDING[-len(k) & 7],
-            frame.headers,
-            v,
-            _PADDING[-len(v) & 7],
-        )
-    )
+    body: list[Chunk] = [
+        _ROW.pack(timestamp),
+        frame.key,
+        k,
+        frame.headers,
+        v,
+        _PADDING[-len(v) & 7],
+    ]
     metadata = (frame.before_slot, frame.behind_slot)
-    return assemble_around(metadata, [body], frame.body_size, NO_LEADER, producer, partition)
+    return assemble_around(metadata, body, frame.body_size, NO_LEADER, producer, partition)
 
 
 def is_one_record(message: Message, header: BatchHeader) -> bool:
@@ -155,33 +155,16 @@ def is_one_record(message: Message, header: BatchHeader) -> bool:
     start = header.metadata_size
     if start != METADATA_OF_ONE or header.record_count != 1 or header.flags or header.schema_id:
         return False
-    sizes = _SIZES_OF_ONE.unpack_from(message, SLOT_END)
-    if not can_be(*sizes):
+    expected = _shape_of_one(*_SIZES_OF_ONE.unpack_from(message, SLOT_END))
+    if expected is None or header.size - start != expected.body_size:
         return False
-    expected = frame_of_one(*sizes)
-    if header.size - start != expected.body_size:
-        return False
-    view = memoryview(message)
-    key_at = start + 8
-    headers_at = start + expected.headers_at
-    (timestamp,) = _ROW.unpack_from(message, start)
-    return (
-        bytes(view[:SLOT_POSITION]) == expected.before_slot
-        and bytes(view[SLOT_END:start]) == expected.behind_slot
-        and bytes(view[key_at : key_at + len(expected.key)]) == expected.key
-        and bytes(view[headers_at : headers_at + len(expected.headers)]) == expected.headers
-        and header.base_timestamp == timestamp == header.max_timestamp
-    )
-
-
-def can_be(key_nulls: int, value_nulls: int, key_size: int, value_size: int) -> bool:
-    """Whether one record can have these null counts and sizes."""
-    return (
-        0 <= key_nulls <= 1
-        and 0 <= value_nulls <= 1
-        and 0 <= key_size < 1 << 31
-        and 0 <= value_size < 1 << 31
-        and not (key_nulls * key_size or value_nulls * value_size)
+    frame, timestamp = expected.frame, header.base_timestamp
+    return timestamp == header.max_timestamp and expected.parts.unpack_from(message) == (
+        frame.before_slot,
+        frame.behind_slot,
+        timestamp,
+        frame.key,
+        frame.headers,
     )
 
 
@@ -193,10 +176,12 @@ class FrameOfOne(NamedTuple):
     """Up to the body."""
     key: bytes
     """Behind the timestamp, up to the key's data: its offsets, or that it is null."""
-    headers_at: int
     headers: bytes
-    """Up to the value's data: that there are no headers, and the value's offsets."""
+    """Behind the key's data up to the value's: the key's padding, that there are no headers, and
+    the value's offsets."""
     body_size: int
+    headers_at: int
+    """Where in the body it is said that there are no headers."""
 
 
 @functools.lru_cache(maxsize=4096)
@@ -213,9 +198,44 @@ def frame_of_one(key_nulls: int, value_nulls: int, key_size: int, value_size: in
     return FrameOfOne(
         *build_metadata(Layout(1, nodes, places, -1), body_size, b""),
         bytes(16) if key_nulls else _OFFSETS_OF_ONE.pack(0, key_size),
-        at,
-        bytes(32) + (bytes(16) if value_nulls else _OFFSETS_OF_ONE.pack(0, value_size)),
+        bytes(32 + (-key_size & 7))
+        + (bytes(16) if value_nulls else _OFFSETS_OF_ONE.pack(0, value_size)),
         body_size,
+        at,
+    )
+
+
+class _ShapeOfOne(NamedTuple):
+    """How to tell that a batch is made of a frame, whatever is in it."""
+
+    frame: FrameOfOne
+    parts: struct.Struct
+    """Unpacks the frame, with the timestamp in its place, and leaves out the rest."""
+    body_size: int
+
+
+@functools.lru_cache(maxsize=4096)
+def _shape_of_one(
+    key_nulls: int, value_nulls: int, key_size: int, value_size: int
+) -> _ShapeOfOne | None:
+    """The shape of a batch with these sizes, which somebody claims; None where they cannot be."""
+    if not can_be(key_nulls, value_nulls, key_size, value_size):
+        return None
+    frame = frame_of_one(key_nulls, value_nulls, key_size, value_size)
+    before, behind, key, headers = map(len, frame[:4])
+    slot = SLOT_END - SLOT_POSITION
+    parts = struct.Struct(f"<{before}s{slot}x{behind}sq{key}s{key_size}x{headers}s")
+    return _ShapeOfOne(frame, parts, frame.body_size)
+
+
+def can_be(key_nulls: int, value_nulls: int, key_size: int, value_size: int) -> bool:
+    """Whether one record can have these null counts and sizes."""
+    return (
+        0 <= key_nulls <= 1
+        and 0 <= value_nulls <= 1
+        and 0 <= key_size < 1 << 31
+        and 0 <= value_size < 1 << 31
+        and not (key_nulls * key_size or value_nulls * value_size)
     )
 
 

@@ -26,14 +26,16 @@ class DiskGuard:
         self._looked_at_ms = -_LOOK_AGAIN_MS
         self._allowance = 0
 
-    def check(self, size: int) -> None:
+    def check(self, size: int, now_ms: int | None = None) -> None:
         """Return when ``size`` more bytes may be written, else raise ``DiskFullError``.
 
-        The file system is asked at most once per 64 KiB written or 100 ms, so several writers
-        together may overshoot by that much each; the reserve is larger by far.
+        ``now_ms`` is the clock's monotonic time, from who has just read it. The file system is
+        asked at most once per 64 KiB written or 100 ms, so several writers together may overshoot
+        by that much each; the reserve is larger by far.
         """
         self._allowance -= size
-        now_ms = self._clock.monotonic_ms()
+        if now_ms is None:
+            now_ms = self._clock.monotonic_ms()
         if self._allowance >= 0 and now_ms - self._looked_at_ms < _LOOK_AGAIN_MS:
             return
         self._looked_at_ms = now_ms

@@ -54,14 +54,21 @@ class LogSegment(SegmentRange):
             raise LogDamagedError(f"the index of {self.path} is not loaded; restart the partition")
         return self.index
 
+    @property
+    def batch_count(self) -> int:
+        """How many batches its index, which is loaded, holds."""
+        return len(self.loaded_index.base_offset)
+
     def add(self, header: BatchHeader, position: int) -> None:
         """Take note of a batch that stands at ``position``; ``header`` is the stamped one."""
-        self.loaded_index.add(header, position)
-        self.next_offset = header.next_offset
+        index = self.loaded_index
+        index.add(header, position)
+        self.next_offset = index.next_offset[-1]
         self.size_bytes = position + header.size
         self.schema_id = header.schema_id
-        if header.largest_timestamp > self.largest_timestamp:
-            self.largest_timestamp = header.largest_timestamp
+        largest = index.max_timestamp[-1]
+        if largest > self.largest_timestamp:
+            self.largest_timestamp = largest
         if self.first_append_ms < 0:
             self.first_append_ms = header.append_time_ms
 

@@ -60,11 +60,16 @@ class LogWriter:
     def write(self, segment: LogSegment, message: Buffer) -> int:
         """Write a batch to the end of the file; returns its position."""
         position = segment.size_bytes
-        end = self._append(segment.path, message)
-        if end != position + len(message):
+        expected = position + len(message)
+        try:
+            end = self._store.append(segment.path, message)
+        except KafkaStorageError as error:
+            self._note(error)
+            raise
+        if end != expected:
             self.failure = KafkaStorageError(
-                f"{segment.path} has {end} bytes where {position + len(message)} were expected: it "
-                "was changed from outside; restart the partition to see what is left"
+                f"{segment.path} has {end} bytes where {expected} were expected: it was changed "
+                "from outside; restart the partition to see what is left"
             )
             raise self.failure
         return position
@@ -89,8 +94,10 @@ class LogWriter:
     def _append(self, path: str, data: Buffer) -> int:
         try:
             return self._store.append(path, data)
-        except DiskFullError:
-            raise
         except KafkaStorageError as error:
-            self.failure = error
+            self._note(error)
             raise
+
+    def _note(self, error: KafkaStorageError) -> None:
+        if not isinstance(error, DiskFullError):
+            self.failure = error

@@ -164,37 +164,34 @@ class PartitionLog:
         size = header.size
         if len(message) != size:
             raise InvalidRecordError(f"a batch of {size} bytes cannot have {len(message)}")
-        active = self._segments.active
-        index = active.loaded_index
-        if len(index) and (
+        active, config = self._segments.active, self._config
+        batches = active.batch_count
+        if batches and (
             should_roll(
                 size=active.size_bytes,
                 incoming=size,
                 age_ms=now_ms - active.first_append_ms,
-                segment_bytes=self._config.segment_bytes,
-                segment_ms=self._config.segment_ms,
+                segment_bytes=config.segment_bytes,
+                segment_ms=config.segment_ms,
             )
-            or len(index) >= MAX_SEGMENT_BATCHES
+            or batches >= MAX_SEGMENT_BATCHES
             or header.schema_id != active.schema_id
         ):
             self.roll(now_ms)
             active = self._segments.active
         base_offset = self.log_end_offset
-        append_time = self._config.message_timestamp_type
-        stamp(
+        stamped = stamp(
             message,
             base_offset=base_offset,
             leader_epoch=leader_epoch,
             append_time_ms=now_ms,
-            log_append_time=append_time == LOG_APPEND_TIME,
+            log_append_time=config.message_timestamp_type == LOG_APPEND_TIME,
+            header=header,
         )
         if not active.size_bytes:
             self._writer.begin(active, self._schemas[-1])
             self._write_checkpoint(durable=False)
         position = self._writer.write(active, message)
-        stamped = BatchHeader._make(
-            (base_offset, leader_epoch, now_ms, int(append_time), *header[4:])
-        )
         active.add(stamped, position)
         if leader_epoch != self._leader_epoch:
             self.epochs.assign(leader_epoch, base_offset)

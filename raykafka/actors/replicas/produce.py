@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from raykafka.actors.ports import Buffer, Reply
 from raykafka.actors.replicas.flushing import Flusher
-from raykafka.actors.replicas.replica import FreshBatch, ParkedProduce, Replica
+from raykafka.actors.replicas.replica import FreshBatch, ParkedProduce
 from raykafka.actors.replicas.replica_set import ReplicaSet
 from raykafka.actors.replicas.waiting import WakeQueue
 from raykafka.clock import Clock
@@ -26,7 +26,6 @@ from raykafka.log.batch import validate_batch
 from raykafka.log.batch_header import BatchHeader, verify
 from raykafka.log.schema import UNTYPED_SCHEMA
 from raykafka.log.small_batch import is_one_record
-from raykafka.model import FsyncPolicy, TimestampType
 from raykafka.protocol.messages import ProduceRequest, ProduceResponse
 from raykafka.storage.disk_guard import DiskGuard
 
@@ -78,60 +77,54 @@ class ProduceHandler:
             raise ServerBusyError(
                 f"{MAX_PENDING_PRODUCES} batches of {replica.topic} wait for the disk; send again"
             )
-        self._disk_guard.check(size)
+        clock, log = self._clock, replica.log
+        monotonic_ms = clock.monotonic_ms()
+        self._disk_guard.check(size, monotonic_ms)
         header = verify(payload, replica.partition)
-        _check_header(header, size)
+        if header.size != size or header.is_special:
+            raise _unwelcome(header, size)
         schema = _schema_of(header.schema_id, replica.schemas)
         if schema is not UNTYPED_SCHEMA or not is_one_record(payload, header):
             validate_batch(payload, schema, header=header)
 
-        clock = self._clock
-        result = replica.log.append(
+        base_offset, append_time_ms, duplicate = log.append(
             payload, header, leader_epoch=machine.leader_epoch, now_ms=clock.now_ms()
         )
-        if not result.duplicate:
+        if not duplicate:
             replica.appended_bytes += size
-            if replica.config.fsync is not FsyncPolicy.NONE:
+            if replica.flushes:
                 self._flusher.on_appended(replica)
-            elif replica.log.needs_flush:
+            elif log.needs_flush:
                 self._flusher.request(replica)  # a sealed segment is durable whatever the policy
         response = ProduceResponse(
-            base_offset=result.base_offset,
-            append_time_ms=result.append_time_ms if _is_append_time(replica) else -1,
-            log_start_offset=replica.log.log_start_offset,
-            duplicate=result.duplicate,
+            base_offset,
+            append_time_ms if replica.log_append_time else -1,
+            log.log_start_offset,
+            duplicate,
         )
         seen = machine.high_watermark
-        end_offset = result.base_offset + header.record_count
-        answer_now = machine.on_appended(
-            end_offset,
-            acks,
-            ParkedProduce(reply, response),
-            deadline_ms=clock.monotonic_ms() + request.timeout_ms,
-        )
+        end_offset = base_offset + header.record_count
+        deadline_ms = monotonic_ms + request.timeout_ms
+        parked: ParkedProduce = (reply, response)
+        answer_now = machine.on_appended(end_offset, acks, parked, deadline_ms=deadline_ms)
         if answer_now and acks:
             reply(response)
         # The answer is on its way before any reader is woken.
         if replica.waiters and machine.high_watermark != seen:
             if size <= MAX_FRESH_BYTES:
-                replica.fresh = FreshBatch(result.base_offset, end_offset, payload)
+                replica.fresh = FreshBatch(base_offset, end_offset, payload)
             self._wake.add(replica)
 
 
-def _is_append_time(replica: Replica) -> bool:
-    return replica.config.message_timestamp_type is TimestampType.LOG_APPEND_TIME
-
-
-def _check_header(header: BatchHeader, size: int) -> None:
+def _unwelcome(header: BatchHeader, size: int) -> InvalidRecordError:
     if header.size != size:
-        raise InvalidRecordError(
+        return InvalidRecordError(
             f"the payload has {size} bytes, but its batch ends after {header.size}; "
             "a produce request carries exactly one batch"
         )
-    if header.is_control or header.is_transactional:
-        raise InvalidRecordError(
-            "control and transactional batches are written by the server and by transactions only"
-        )
+    return InvalidRecordError(
+        "control and transactional batches are written by the server and by transactions only"
+    )
 
 
 def _schema_of(schema_id: int, schemas: Sequence[pa.Schema]) -> pa.Schema:

@@ -14,19 +14,16 @@ from raykafka.actors.ports import Buffer, PartitionAssignment, Reply
 from raykafka.actors.replicas.waiting import Waiter, WakeQueue
 from raykafka.config import TopicConfig
 from raykafka.errors import RaykafkaError
-from raykafka.model import FsyncPolicy, PartitionId
+from raykafka.model import FsyncPolicy, PartitionId, TimestampType
 from raykafka.protocol.messages import ProduceResponse
 from raykafka.replication.effects import ReplicaEffect, ReplyProduce
 from raykafka.replication.events import BecomeLeader, Configured, Resign
 from raykafka.replication.leader import ReplicaMachine
 from raykafka.storage.partition_log import PartitionLog
 
-
-class ParkedProduce(NamedTuple):
-    """A produce that waits for the high watermark, with the answer it gets then."""
-
-    reply: Reply
-    response: ProduceResponse
+ParkedProduce = tuple[Reply, ProduceResponse]
+"""A produce that waits for the high watermark, with the answer it gets then; a plain tuple, made
+for every produce."""
 
 
 class FreshBatch(NamedTuple):
@@ -44,9 +41,11 @@ class Replica:
         "appended_bytes",
         "assignment",
         "config",
+        "flushes",
         "fresh",
         "gone",
         "log",
+        "log_append_time",
         "machine",
         "max_message_bytes",
         "partition",
@@ -87,6 +86,9 @@ class Replica:
         self.config = config
         self.schemas = schemas
         self.max_message_bytes = config.max_message_bytes
+        self.flushes = config.fsync is not FsyncPolicy.NONE
+        """Whether the flusher has to hear of appends."""
+        self.log_append_time = config.message_timestamp_type is TimestampType.LOG_APPEND_TIME
 
     @property
     def high_watermark(self) -> int:
@@ -146,7 +148,8 @@ class Replica:
 
 def answer_produce(parked: ParkedProduce, error: RaykafkaError | None) -> None:
     """Send the answer of a parked produce."""
+    reply, response = parked
     if error is None:
-        parked.reply(parked.response)
+        reply(response)
     else:
-        parked.reply(ProduceResponse(error_code=error.code, error_message=error.message))
+        reply(ProduceResponse(error_code=error.code, error_message=error.message))
