@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from raykafka.errors import CorruptMessageError, LogDamagedError
 from raykafka.log.batch_header import BatchHeader, verify
-from raykafka.log.segment import TRAILER_SIZE, footer_size, parse_footer
+from raykafka.log.segment import TRAILER_SIZE, footer_size, parse_footer, should_roll
 from raykafka.log.segment_index import SegmentIndex
 from raykafka.log.view import SegmentRange
 from raykafka.model import PartitionId
 from raykafka.storage.api import SegmentStore
+from raykafka.storage.log_types import LogConfig
+
+MAX_SEGMENT_BATCHES = 1 << 17
+"""A segment of tiny batches is sealed before its index grows out of hand, as Kafka rolls when
+``segment.index.bytes`` is full."""
 
 
 class LogSegment(SegmentRange):
@@ -54,10 +59,20 @@ class LogSegment(SegmentRange):
             raise LogDamagedError(f"the index of {self.path} is not loaded; restart the partition")
         return self.index
 
-    @property
-    def batch_count(self) -> int:
-        """How many batches its index, which is loaded, holds."""
-        return len(self.loaded_index.base_offset)
+    def must_end(self, header: BatchHeader, now_ms: int, config: LogConfig) -> bool:
+        """Whether a new segment has to begin before this batch is appended."""
+        batches = len(self.loaded_index.base_offset)
+        return batches > 0 and (
+            should_roll(
+                size=self.size_bytes,
+                incoming=header.size,
+                age_ms=now_ms - self.first_append_ms,
+                segment_bytes=config.segment_bytes,
+                segment_ms=config.segment_ms,
+            )
+            or batches >= MAX_SEGMENT_BATCHES
+            or header.schema_id != self.schema_id
+        )
 
     def add(self, header: BatchHeader, position: int) -> None:
         """Take note of a batch that stands at ``position``; ``header`` is the stamped one."""

@@ -21,7 +21,7 @@ from raykafka.errors import (
 from raykafka.log.batch_header import LOG_APPEND_TIME, BatchHeader, stamp
 from raykafka.log.retention import check_delete_records, plan_retention
 from raykafka.log.schema import UNTYPED_SCHEMA
-from raykafka.log.segment import segment_name, should_roll
+from raykafka.log.segment import segment_name
 from raykafka.model import OffsetAndTimestamp, PartitionId
 from raykafka.storage.api import MissingFileError, SegmentStore
 from raykafka.storage.log_files import LogFiles
@@ -31,9 +31,6 @@ from raykafka.storage.log_types import AppendResult, LogConfig, SegmentSlice
 from raykafka.storage.log_writer import LogWriter
 from raykafka.storage.recovery import Recovered, recover
 
-MAX_SEGMENT_BATCHES = 1 << 17
-"""A segment of tiny batches is sealed before its index grows out of hand, as Kafka rolls when
-``segment.index.bytes`` is full."""
 _CHECKPOINT_INTERVAL_MS = 30_000
 
 
@@ -143,10 +140,13 @@ class PartitionLog:
         *,
         leader_epoch: int,
         now_ms: int,
+        written: Callable[[AppendResult], None] | None = None,
     ) -> AppendResult:
         """Append one verified batch; ``header`` is what ``read_header`` says of ``message``.
 
-        The batch's leader part is filled in place. Everything or nothing happens. Raises
+        The batch's leader part is filled in place. ``written`` is called once the batch is in the
+        file, while the log still has to take note of it: an answer need not wait for that. It must
+        not use the log. Everything or nothing happens. Raises
         ``UnknownSchemaVersionError``, the errors of ``ProducerStates.check``,
         ``FencedLeaderEpochError`` when a newer leader has written here, ``DiskFullError`` (the log
         goes on) or ``KafkaStorageError`` (the log is offline from then on).
@@ -165,18 +165,7 @@ class PartitionLog:
         if len(message) != size:
             raise InvalidRecordError(f"a batch of {size} bytes cannot have {len(message)}")
         active, config = self._segments.active, self._config
-        batches = active.batch_count
-        if batches and (
-            should_roll(
-                size=active.size_bytes,
-                incoming=size,
-                age_ms=now_ms - active.first_append_ms,
-                segment_bytes=config.segment_bytes,
-                segment_ms=config.segment_ms,
-            )
-            or batches >= MAX_SEGMENT_BATCHES
-            or header.schema_id != active.schema_id
-        ):
+        if active.must_end(header, now_ms, config):
             self.roll(now_ms)
             active = self._segments.active
         base_offset = self.log_end_offset
@@ -192,14 +181,19 @@ class PartitionLog:
             self._writer.begin(active, self._schemas[-1])
             self._write_checkpoint(durable=False)
         position = self._writer.write(active, message)
-        active.add(stamped, position)
-        if leader_epoch != self._leader_epoch:
-            self.epochs.assign(leader_epoch, base_offset)
-            self._leader_epoch = self.epochs.latest_epoch
-        if header.producer_id >= 0:
-            self._producers.append(stamped)
-        self.log_end_offset = active.next_offset
-        return AppendResult(base_offset, now_ms)
+        result = AppendResult(base_offset, now_ms)
+        try:
+            if written is not None:
+                written(result)
+        finally:
+            active.add(stamped, position)
+            if leader_epoch != self._leader_epoch:
+                self.epochs.assign(leader_epoch, base_offset)
+                self._leader_epoch = self.epochs.latest_epoch
+            if header.producer_id >= 0:
+                self._producers.append(stamped)
+            self.log_end_offset = active.next_offset
+        return result
 
     def roll(self, now_ms: int) -> None:
         """Seal the active segment and begin a new one; nothing happens while it is empty.

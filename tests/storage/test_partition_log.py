@@ -20,10 +20,10 @@ from raykafka.errors import (
 from raykafka.log.batch_header import read_header, verify
 from raykafka.log.schema import UNTYPED_SCHEMA, storage_schema
 from raykafka.model import Compression, OffsetAndTimestamp, TimestampType
-from raykafka.storage import partition_log
+from raykafka.storage import log_segment
 from raykafka.storage.api import SegmentStore
 from raykafka.storage.local_store import LocalStore
-from raykafka.storage.log_types import LogConfig
+from raykafka.storage.log_types import AppendResult, LogConfig
 from raykafka.storage.partition_log import PartitionLog
 from raykafka.testing.memory_store import MemoryStore
 from tests.storage.batches import NOW, PARTITION, make_batch
@@ -57,6 +57,27 @@ class TestAppendAndRead:
         header = verify(message, PARTITION)
         assert (header.base_offset, header.leader_epoch, header.append_time_ms) == (1, 7, NOW + 5)
         assert header.timestamp_type is TimestampType.CREATE_TIME
+
+    def test_who_waits_for_the_write_need_not_wait_for_more(self, log_store: SegmentStore) -> None:
+        log = open_log(log_store)
+        message = make_batch([b"a"], producer_id=5, producer_epoch=0, base_sequence=0)
+        answered: list[tuple[AppendResult, int]] = []
+
+        def answer(result: AppendResult) -> None:
+            (path,) = segment_files(log_store)
+            answered.append((result, log_store.size(path)))
+            raise ConnectionError
+
+        header = read_header(message)
+        for _ in range(2):
+            try:
+                result = log.append(message, header, leader_epoch=4, now_ms=NOW, written=answer)
+            except ConnectionError:
+                continue
+        assert answered == [(AppendResult(0, NOW), log.size_bytes)]
+        assert result == AppendResult(0, NOW, True), "what was written is known, answered or not"
+        assert read_values(log) == {0: b"a"}
+        assert (log.log_end_offset, log.epochs.latest_epoch) == (1, 4)
 
     def test_reads_are_whole_batches_within_bounds(self, log_store: SegmentStore) -> None:
         log = open_log(log_store)
@@ -206,7 +227,7 @@ class TestSegments:
     def test_a_segment_of_many_tiny_batches_rolls(
         self, log_store: SegmentStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(partition_log, "MAX_SEGMENT_BATCHES", 10)
+        monkeypatch.setattr(log_segment, "MAX_SEGMENT_BATCHES", 10)
         log = open_log(log_store)
         for _ in range(35):
             append_values(log, b"x")

@@ -7,12 +7,13 @@ A request costs no task, no future and no copy.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import pyarrow as pa
 
 from raykafka.actors.ports import Buffer, Reply
 from raykafka.actors.replicas.flushing import Flusher
-from raykafka.actors.replicas.replica import FreshBatch, ParkedProduce
+from raykafka.actors.replicas.replica import FreshBatch, ParkedProduce, Replica
 from raykafka.actors.replicas.replica_set import ReplicaSet
 from raykafka.actors.replicas.waiting import WakeQueue
 from raykafka.clock import Clock
@@ -28,6 +29,7 @@ from raykafka.log.schema import UNTYPED_SCHEMA
 from raykafka.log.small_batch import is_one_record
 from raykafka.protocol.messages import ProduceRequest, ProduceResponse
 from raykafka.storage.disk_guard import DiskGuard
+from raykafka.storage.log_types import AppendResult
 
 MAX_PENDING_PRODUCES = 10_000
 """Batches of one partition that may wait to be committed."""
@@ -87,33 +89,55 @@ class ProduceHandler:
         if schema is not UNTYPED_SCHEMA or not is_one_record(payload, header):
             validate_batch(payload, schema, header=header)
 
-        base_offset, append_time_ms, duplicate = log.append(
-            payload, header, leader_epoch=machine.leader_epoch, now_ms=clock.now_ms()
-        )
-        if not duplicate:
-            replica.appended_bytes += size
-            if replica.flushes:
-                self._flusher.on_appended(replica)
-            elif log.needs_flush:
-                self._flusher.request(replica)  # a sealed segment is durable whatever the policy
-        response = ProduceResponse(
-            base_offset,
-            append_time_ms if replica.log_append_time else -1,
-            log.log_start_offset,
-            duplicate,
-        )
         seen = machine.high_watermark
-        end_offset = base_offset + header.record_count
+        count = header.record_count
         deadline_ms = monotonic_ms + request.timeout_ms
-        parked: ParkedProduce = (reply, response)
-        answer_now = machine.on_appended(end_offset, acks, parked, deadline_ms=deadline_ms)
-        if answer_now and acks:
-            reply(response)
+        answer = partial(_answer, replica, acks, count, deadline_ms, reply)
+        result = log.append(
+            payload,
+            header,
+            leader_epoch=machine.leader_epoch,
+            now_ms=clock.now_ms(),
+            written=answer,
+        )
+        if result.duplicate:
+            answer(result)
+            return
+        replica.appended_bytes += size
+        if replica.flushes:
+            self._flusher.on_appended(replica)
+        elif log.needs_flush:
+            self._flusher.request(replica)  # a sealed segment is durable whatever the policy
         # The answer is on its way before any reader is woken.
         if replica.waiters and machine.high_watermark != seen:
             if size <= MAX_FRESH_BYTES:
-                replica.fresh = FreshBatch(base_offset, end_offset, payload)
+                base_offset = result.base_offset
+                replica.fresh = FreshBatch(base_offset, base_offset + count, payload)
             self._wake.add(replica)
+
+
+def _answer(
+    replica: Replica,
+    acks: int,
+    count: int,
+    deadline_ms: int,
+    reply: Reply,
+    result: AppendResult,
+) -> None:
+    """Answer now or once the high watermark has come so far."""
+    base_offset, append_time_ms, duplicate = result
+    response = ProduceResponse(
+        base_offset,
+        append_time_ms if replica.log_append_time else -1,
+        replica.log.log_start_offset,
+        duplicate,
+    )
+    parked: ParkedProduce = (reply, response)
+    if (
+        replica.machine.on_appended(base_offset + count, acks, parked, deadline_ms=deadline_ms)
+        and acks
+    ):
+        reply(response)
 
 
 def _unwelcome(header: BatchHeader, size: int) -> InvalidRecordError:
