@@ -192,7 +192,10 @@ class Connection(FrameReceiver):
             header = apis.encode(request)
         except UnicodeEncodeError as error:
             raise InvalidRequestError(f"a name is not text that UTF-8 has: {error}") from error
-        correlation_id = self._next_id()
+        correlation_id = self._last_id + 1
+        if correlation_id > MAX_CORRELATION_ID or correlation_id in self._pending:
+            correlation_id = self._free_id(correlation_id)
+        self._last_id = correlation_id
         payload_size = 0
         for buffer in payload:
             payload_size += len(buffer) if type(buffer) is bytes else memoryview(buffer).nbytes
@@ -200,9 +203,11 @@ class Connection(FrameReceiver):
         size = len(head) + payload_size
         if 0 < self._max_request_bytes < size:
             raise frame_too_large(size, self._max_request_bytes)
-        frame: list[Buffer] = [head, *payload]
-        if payload and payload_size <= max(JOIN_BYTES, len(payload) * JOIN_EACH_BYTES):
-            frame = [b"".join(frame)]
+        frame: Sequence[Buffer]
+        if payload_size <= JOIN_BYTES or payload_size <= len(payload) * JOIN_EACH_BYTES:
+            frame = (b"".join((head, *payload)) if payload else head,)
+        else:
+            frame = (head, *payload)
         if on_response is not None:
             self._pending[correlation_id] = (
                 apis.RESPONSE_DECODERS[api_key],
@@ -254,21 +259,26 @@ class Connection(FrameReceiver):
     def pump(self, timeout_ms: int | None) -> bool:
         """Wait for answers and call their callbacks; True if at least one was dispatched.
 
-        ``timeout_ms`` 0 takes only what is there, None waits without end. When the connection is
-        lost, every pending callback gets the ``ConnectionLostError`` before it is raised here.
+        ``timeout_ms`` 0 takes only what is there, None waits without end; it counts once more from
+        the first part of an answer that comes in several. When the connection is lost, every
+        pending callback gets the ``ConnectionLostError`` before it is raised here.
         """
         if self._failure is not None:
             raise self._failure
         if self._ready:
             self._dispatch()
             return True
-        clock = self._clock
-        deadline = clock.monotonic_ms() + timeout_ms if timeout_ms else 0
+        deadline: int | None = None
         while True:
             try:
-                received = self._socket.receive(self.get_buffer(-1), timeout_ms)
-                if received:
-                    self.buffer_updated(received)
+                if self._target is None and not self._carry:
+                    received = self._socket.receive(self._chunk, timeout_ms)
+                    if received:
+                        self._cut(received)
+                else:
+                    received = self._socket.receive(self.get_buffer(-1), timeout_ms)
+                    if received:
+                        self.buffer_updated(received)
             except (OSError, RaykafkaError) as error:
                 raise self._lost(error) from error
             if self._ready:
@@ -279,7 +289,10 @@ class Connection(FrameReceiver):
             if not received:
                 return False
             if timeout_ms:
-                timeout_ms = max(0, deadline - clock.monotonic_ms())
+                now_ms = self._clock.monotonic_ms()
+                if deadline is None:
+                    deadline = now_ms + timeout_ms
+                timeout_ms = max(0, deadline - now_ms)
 
     # --- responses --------------------------------------------------------------------------------
 
@@ -332,11 +345,10 @@ class Connection(FrameReceiver):
         """Throw the answer away if it still comes."""
         self._pending.pop(correlation_id, None)
 
-    def _next_id(self) -> int:
-        correlation_id = self._last_id + 1
+    def _free_id(self, correlation_id: int) -> int:
+        """The next correlation id, from the one given on, under which nothing is pending."""
         while correlation_id > MAX_CORRELATION_ID or correlation_id in self._pending:
             correlation_id = correlation_id + 1 if correlation_id < MAX_CORRELATION_ID else 1
-        self._last_id = correlation_id
         return correlation_id
 
     # --- end --------------------------------------------------------------------------------------

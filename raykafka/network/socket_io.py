@@ -53,9 +53,12 @@ class BlockingSocket:
         """
         if timeout_ms == 0:
             try:
-                return self._checked(self._socket.recv_into(buffer, 0, socket.MSG_DONTWAIT))
+                received = self._socket.recv_into(buffer, 0, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return 0
+            if not received:
+                raise _closed()
+            return received
         while timeout_ms is None or timeout_ms > 0:
             # The largest power of two that fits; what remains is waited for in the next turn.
             wait = MAX_WAIT_MS
@@ -64,10 +67,14 @@ class BlockingSocket:
             if wait != self._armed_ms:
                 self._arm(wait)
             try:
-                return self._checked(self._socket.recv_into(buffer))
+                received = self._socket.recv_into(buffer)
             except BlockingIOError:
                 if timeout_ms is not None:
                     timeout_ms -= wait
+                continue
+            if not received:
+                raise _closed()
+            return received
         return 0
 
     def send(
@@ -128,11 +135,9 @@ class BlockingSocket:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
         self._armed_ms = wait_ms
 
-    @staticmethod
-    def _checked(received: int) -> int:
-        if received == 0:
-            raise ConnectionResetError("the peer closed it")
-        return received
+
+def _closed() -> ConnectionResetError:
+    return ConnectionResetError("the peer closed it")
 
 
 def keep_alive(connected: socket.socket) -> None:

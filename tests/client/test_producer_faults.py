@@ -440,12 +440,12 @@ def test_an_interrupt_in_the_middle_does_not_harm_the_stream(
     transmitter = producer._sender._transmitter
     serve = transmitter.serve
 
-    def interrupted() -> None:
-        serve()
+    def interrupted(now_ms: int) -> None:
+        serve(now_ms)
         monkeypatch.undo()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(type(transmitter), "serve", lambda self: interrupted())
+    monkeypatch.setattr(type(transmitter), "serve", lambda self, now_ms: interrupted(now_ms))
     future = producer.send("t", b"1")
     with pytest.raises(KeyboardInterrupt):
         future.get(10)
@@ -463,7 +463,7 @@ def test_a_bug_in_the_background_is_reported_to_every_future(
     producer.send("t", b"0").get(10)
     transmitter = producer._sender._transmitter
 
-    def broken(self: Any) -> None:
+    def broken(self: Any, now_ms: int) -> None:
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(type(transmitter), "serve", broken)

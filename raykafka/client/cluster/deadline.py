@@ -10,9 +10,12 @@ class Deadline:
 
     __slots__ = ("_at_ms", "_clock")
 
-    def __init__(self, clock: Clock, timeout_ms: float | None) -> None:
+    def __init__(self, clock: Clock, timeout_ms: float | None, now_ms: int | None = None) -> None:
+        """``now_ms`` is the clock's monotonic time, from who has just read it."""
         self._clock = clock
-        self._at_ms = None if timeout_ms is None else clock.monotonic_ms() + timeout_ms
+        self._at_ms: float | None = None
+        if timeout_ms is not None:
+            self._at_ms = (clock.monotonic_ms() if now_ms is None else now_ms) + timeout_ms
 
     @property
     def expired(self) -> bool:

@@ -135,7 +135,7 @@ class Accumulator:
         """
         now = self._clock.now_ms()
         with self._lock:
-            chunk = self._chunk_with_room(buffer, size, schema_id)
+            chunk = self._chunk_with_room(buffer, size, schema_id, now)
             try:
                 timestamp = now if timestamp_ms is None else timestamp_ms
                 index = chunk.append(value, key, headers, partition, timestamp, size)
@@ -195,9 +195,9 @@ class Accumulator:
                         due.append(buffer)
                 for buffer in due:
                     self._close_chunk(buffer)
-        taken: list[Group] = []
-        while self.ready:
-            taken.append(self.ready.popleft())
+        ready, taken = self.ready, []
+        while ready:
+            taken.append(ready.popleft())
         return taken
 
     def next_due_ms(self, congested: Collection[str]) -> int:
@@ -225,12 +225,14 @@ class Accumulator:
         with self._lock:
             self._closed = True
 
-    def _chunk_with_room(self, buffer: TopicBuffer, size: int, schema_id: int) -> Chunk:
+    def _chunk_with_room(
+        self, buffer: TopicBuffer, size: int, schema_id: int, now_ms: int
+    ) -> Chunk:
         """An open chunk that takes ``size`` more bytes, not ``free`` until the caller says so.
 
         The lock is held, but not all the time.
         """
-        need = max(size, self._first_reserve(buffer))
+        need = max(size, min(FIRST_RESERVE_BYTES, buffer.limit))
         while True:
             chunk = self._take_chunk(buffer)
             if chunk is not None:
@@ -243,9 +245,10 @@ class Accumulator:
                 if fits:
                     return chunk
                 self._close_chunk(buffer)
-            if self._room(need):
-                return self._open_chunk(buffer, need, schema_id)
+            if self.used_bytes + need <= self._buffer_memory:
+                return self._open_chunk(buffer, need, schema_id, now_ms)
             self._wait_for_memory(need)
+            now_ms = self._clock.now_ms()
 
     def _grow(self, chunk: Chunk, buffer: TopicBuffer, size: int) -> bool:
         while chunk.size + size > chunk.limit:
@@ -256,7 +259,7 @@ class Accumulator:
             chunk.limit = limit
         return True
 
-    def _open_chunk(self, buffer: TopicBuffer, limit: int, schema_id: int) -> Chunk:
+    def _open_chunk(self, buffer: TopicBuffer, limit: int, schema_id: int, now_ms: int) -> Chunk:
         if self._closed:
             raise ClientClosedError()
         chunk = Chunk(
@@ -268,7 +271,6 @@ class Accumulator:
         )
         chunk.due_ms += self._linger_ms
         # Without linger a background thread sends: this one would make a batch of every record.
-        now_ms = self._clock.now_ms()
         chunk.due_wall_ms = now_ms + self._linger_ms if self._linger_ms else NEVER_MS
         self.used_bytes += chunk.limit
         buffer.chunk = chunk
@@ -295,9 +297,6 @@ class Accumulator:
         buffer.chunk = None
         del self._open[chunk]
         self.ready.append(chunk)
-
-    def _first_reserve(self, buffer: TopicBuffer) -> int:
-        return min(FIRST_RESERVE_BYTES, buffer.limit)
 
     def _room(self, size: int) -> bool:
         return self.used_bytes + size <= self._buffer_memory

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 
 import pyarrow as pa
@@ -26,11 +27,19 @@ def encode(delivery: Delivery, topic: TopicMetadata, config: ProducerConfig) -> 
     """
     batch = delivery.batch
     assert batch is not None
+    partition = _partition_id(topic.topic_id, delivery.partition)
     try:
         compression = _codec(topic, config)
         if isinstance(batch, SmallRecords):
             if compression is Compression.NONE:
-                return _encode_small(delivery, batch, topic, config)
+                encoded = encode_records(
+                    batch,
+                    partition,
+                    producer_id=delivery.producer_id,
+                    producer_epoch=delivery.producer_epoch,
+                    base_sequence=delivery.base_sequence,
+                )
+                return _keep(delivery, encoded, config)
             batch = delivery.batch = batch.to_arrow()
         statistics = b""
         if topic.typed:
@@ -40,7 +49,7 @@ def encode(delivery: Delivery, topic: TopicMetadata, config: ProducerConfig) -> 
             statistics = column_statistics(batch)
         encoded = encode_batch(
             batch,
-            PartitionId(TopicId(topic.topic_id), delivery.partition),
+            partition,
             schema_id=delivery.schema_id,
             producer_id=delivery.producer_id,
             producer_epoch=delivery.producer_epoch,
@@ -53,17 +62,9 @@ def encode(delivery: Delivery, topic: TopicMetadata, config: ProducerConfig) -> 
     return _keep(delivery, encoded, config)
 
 
-def _encode_small(
-    delivery: Delivery, records: SmallRecords, topic: TopicMetadata, config: ProducerConfig
-) -> EncodedBatch:
-    encoded = encode_records(
-        records,
-        PartitionId(TopicId(topic.topic_id), delivery.partition),
-        producer_id=delivery.producer_id,
-        producer_epoch=delivery.producer_epoch,
-        base_sequence=delivery.base_sequence,
-    )
-    return _keep(delivery, encoded, config)
+@functools.lru_cache(maxsize=65_536)
+def _partition_id(topic_id: str, partition: int) -> PartitionId:
+    return PartitionId(TopicId(topic_id), partition)
 
 
 def _keep(delivery: Delivery, encoded: EncodedBatch, config: ProducerConfig) -> EncodedBatch:

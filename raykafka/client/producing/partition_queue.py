@@ -128,10 +128,11 @@ class PartitionQueue:
             if identity == self._identity:
                 return None
             self._adopt(identity)
-        if not self._queue or now_ms < self.not_before_ms or self._full:
+        queue = self._queue
+        if not queue or now_ms < self.not_before_ms or (self._in_flight and self._full):
             return None
-        delivery = self._queue[0]
-        if delivery.base_sequence == NO_SEQUENCE and identity.numbered:
+        delivery = queue[0]
+        if delivery.base_sequence == NO_SEQUENCE and identity.producer_id >= 0:
             if identity != self._identity and not self._in_flight:
                 self._adopt(identity)
             self._number(delivery)
@@ -306,6 +307,9 @@ class PartitionQueue:
         self._next_sequence = (self._next_sequence + delivery.count) % _SEQUENCES
 
     def _remove(self, delivery: Delivery) -> None:
+        if self._in_flight and self._in_flight[0] is delivery:
+            self._in_flight.popleft()
+            return
         for entries in (self._in_flight, self._queue):
             try:
                 entries.remove(delivery)

@@ -25,7 +25,7 @@ from raykafka.client.producing.delivery import Group
 from raykafka.client.producing.futures import Callbacks
 from raykafka.client.producing.producer_ids import ProducerIds
 from raykafka.client.producing.transmitter import Transmitter
-from raykafka.client.producing.turn import Turn
+from raykafka.client.producing.turn import Bell, Turn
 from raykafka.clock import Clock
 from raykafka.config.producer import ProducerConfig
 from raykafka.errors import ClientClosedError, RaykafkaError, UnknownServerError
@@ -79,7 +79,7 @@ class Sender:
         )
         metadata.on_update(self._cluster_changed)
         self._turn = Turn()
-        self._bell = threading.Event()
+        self._bell = Bell()
         self._asleep = False
         self._polling = False
         self._served_ms = 0
@@ -102,7 +102,7 @@ class Sender:
     def notice(self) -> None:
         """See ``accumulator.Sending``."""
         if self._asleep or not self._lingers:
-            self._bell.set()
+            self._bell.ring()
 
     def assist(self) -> None:
         """See ``accumulator.Sending``."""
@@ -111,7 +111,8 @@ class Sender:
             self._wake()
             return
         try:
-            self._transmitter.serve()
+            self._served_ms = now_ms = self._clock.monotonic_ms()
+            self._transmitter.serve(now_ms)
             self._connections.pump(0)
         except BaseException:
             self._transmitter.reset()
@@ -123,24 +124,26 @@ class Sender:
         self, settled: Callable[[], bool], timeout_s: float | None, group: Group | None
     ) -> bool:
         """See ``delivery.Driver``; ``group`` is sent at once, whatever it lingers for."""
-        deadline = Deadline(self._clock, None if timeout_s is None else timeout_s * 1000)
         if group is not None:
             self.accumulator.close_chunk(group)
-        while not settled():
+        now_ms = self._clock.monotonic_ms()
+        deadline = Deadline(self._clock, None if timeout_s is None else timeout_s * 1000, now_ms)
+        while True:
             if not self._stopping and self._turn.try_enter():
                 try:
-                    self._run(settled, deadline)
+                    done = self._run(settled, deadline, now_ms)
                 finally:
                     self._leave()
-                if settled():
-                    return True
             else:
                 self._turn.wanted = True
                 self._wake()
                 self._turn.wait(settled, deadline.remaining_ms(NEVER_MS) / 1000)
+                done = settled()
+            if done:
+                return True
             if deadline.expired:
                 return settled()
-        return True
+            now_ms = self._clock.monotonic_ms()
 
     def close(self, timeout_s: float | None) -> None:
         """Deliver what there is for up to ``timeout_s``, fail the rest, stop. Idempotent."""
@@ -149,7 +152,7 @@ class Sender:
         for group in self.accumulator.close_all():
             self.wait_for(group.complete, deadline.remaining_ms(NEVER_MS) / 1000, group)
         self._stopping = True
-        self._bell.set()
+        self._bell.ring()
         self._wake()
         if self._thread is not threading.current_thread():
             self._thread.join()
@@ -160,31 +163,42 @@ class Sender:
     # --- with the turn ----------------------------------------------------------------------------
 
     def _run(
-        self, settled: Callable[[], bool], deadline: Deadline, *, patient: bool = False
-    ) -> None:
+        self,
+        settled: Callable[[], bool],
+        deadline: Deadline,
+        now_ms: int,
+        *,
+        patient: bool = False,
+    ) -> bool:
         """Do the I/O until ``settled()``, or until callbacks are due, which want no turn held.
 
-        A patient holder also stops when somebody else wants the turn.
+        A patient holder also stops when somebody else wants the turn. Returns whether it is settled
+        as far as it has looked.
         """
         transmitter, callbacks, turn = self._transmitter, self.callbacks, self._turn
+        self._served_ms = now_ms
         try:
-            while not (settled() or callbacks.due or self._stopping):
-                transmitter.serve()
+            while not (callbacks.due or self._stopping):
+                if settled():
+                    return True
+                transmitter.serve(now_ms)
                 if transmitter.news:
                     transmitter.news = False
                     turn.notify()
-                if settled() or (patient and turn.wanted):
-                    break
+                    if settled():
+                        return True
+                if patient and turn.wanted:
+                    return False
                 directly = not patient and self._pump_directly()
                 if directly and settled():
-                    break
+                    return True
                 if deadline.expired:
-                    break
-                if directly:
-                    continue
+                    return False
+                if not directly:
+                    wait_ms = min(transmitter.next_event_ms() - self._clock.monotonic_ms(), 1000)
+                    self._pump(deadline.remaining_ms(max(0, wait_ms)), patient=patient)
                 now_ms = self._served_ms = self._clock.monotonic_ms()
-                wait_ms = min(transmitter.next_event_ms() - now_ms, 1000)
-                self._pump(deadline.remaining_ms(max(0, wait_ms)), patient=patient)
+            return False
         except BaseException:
             transmitter.reset()
             raise
@@ -216,7 +230,6 @@ class Sender:
 
     def _leave(self) -> None:
         """Let go of the turn and call those who wait for what has happened meanwhile."""
-        self._served_ms = self._clock.monotonic_ms()
         if self._transmitter.news:
             self._transmitter.news = False
             self._turn.notify()
@@ -234,7 +247,7 @@ class Sender:
         self._transmitter.cluster_changed = True
         self._wake()
         if self._asleep:
-            self._bell.set()
+            self._bell.ring()
 
     # --- in the background ------------------------------------------------------------------------
 
@@ -257,15 +270,15 @@ class Sender:
         if quiet > QUIET_STEPS:
             self._asleep = True
             if self.accumulator.idle and not self._stopping:
-                self._bell.wait()
+                self._bell.wait(None)
             self._asleep = False
         else:
             now_ms = self._clock.monotonic_ms()
             pause = self.accumulator.next_due_ms(()) - now_ms + 1
             if self._transmitter.unsettled or quiet:
-                pause = min(pause, STEP_MS)
-            self._bell.wait(min(max(pause, 0), 1000) / 1000)
-        self._bell.clear()
+                # While somebody else does the I/O there is nothing to do here.
+                pause = min(pause, max(STEP_MS, self._served_ms + self._patience_ms - now_ms))
+            self._bell.wait(min(max(pause, 0), 1000))
 
     def _take_over(self) -> None:
         """Do the I/O until nothing is under way, unless another thread is at it."""
@@ -276,8 +289,9 @@ class Sender:
         if not self._turn.try_enter():
             return
         try:
-            self._transmitter.serve()
-            self._run(self._nothing_under_way, Deadline(self._clock, None), patient=True)
+            self._transmitter.serve(now_ms)
+            deadline = Deadline(self._clock, None)
+            self._run(self._nothing_under_way, deadline, now_ms, patient=True)
         except BaseException:
             self._transmitter.reset()
             raise

@@ -58,6 +58,7 @@ class Transmitter:
         clock: Clock,
     ) -> None:
         self._config = config
+        self._acks, self._timeout_ms = int(config.acks), config.request_timeout_ms
         self._metadata = metadata
         self._ids = ids
         self._accumulator = accumulator
@@ -97,9 +98,10 @@ class Transmitter:
         connection = self._connections.get(endpoint)
         return None if connection is None else (endpoint, connection)
 
-    def serve(self) -> None:
-        """Do everything that can be done now without waiting for an answer."""
-        now_ms = self._clock.monotonic_ms()
+    def serve(self, now_ms: int) -> None:
+        """Do everything that can be done now, which is the clock's monotonic time, without waiting
+        for an answer.
+        """
         if self.cluster_changed:
             self.cluster_changed = False
             self._look_at_all(now_ms)
@@ -163,7 +165,7 @@ class Transmitter:
             queue = self._queue(topic, delivery.partition)
             queue.enqueue(delivery)
             self._attention[queue] = None
-        if group.complete():
+        if not group.pending:
             self._completed(group)
 
     def _queue(self, topic: TopicMetadata, partition: int) -> PartitionQueue:
@@ -221,10 +223,8 @@ class Transmitter:
         if place.endpoint is None or connection is None:
             self._wait_for_leader(queue, now_ms)
             return False
-        acks, timeout_ms = self._config.acks, self._config.request_timeout_ms
-        request = ProduceRequest(
-            queue.topic_id, queue.partition, place.leader_epoch, acks, timeout_ms
-        )
+        epoch, acks = place.leader_epoch, self._acks
+        request = ProduceRequest(queue.topic_id, queue.partition, epoch, acks, self._timeout_ms)
         queue.sent(delivery, now_ms)
         self._endpoints[delivery] = place.endpoint
         self._out[place.endpoint] = self._out.get(place.endpoint, 0) + 1
@@ -312,9 +312,9 @@ class Transmitter:
     def _came_back(self, delivery: Delivery) -> Endpoint | None:
         endpoint = self._endpoints.pop(delivery, None)
         if endpoint is not None:
-            self._out[endpoint] -= 1
-            if not self._out[endpoint]:
-                del self._out[endpoint]
+            out = self._out.pop(endpoint) - 1
+            if out:
+                self._out[endpoint] = out
         return endpoint
 
     # --- the end of a delivery --------------------------------------------------------------------

@@ -8,6 +8,31 @@ from collections.abc import Callable
 from raykafka.errors import IllegalStateError
 
 
+class Bell:
+    """Wakes the one thread that listens to it; rings once for everything since it last did.
+
+    A bare lock: the wait of ``threading.Event`` holds the interpreter long enough to be felt by the
+    thread that sends.
+    """
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def ring(self) -> None:
+        """End the wait under way, or the next one."""
+        try:
+            self._lock.release()
+        except RuntimeError:
+            return  # it has rung already
+
+    def wait(self, timeout_ms: int | None) -> bool:
+        """Wait until it rings or time is up; None waits without end. Whether it rang."""
+        return self._lock.acquire(timeout=-1 if timeout_ms is None else timeout_ms / 1000)
+
+
 class _Waiter:
     __slots__ = ("lock", "settled")
 
@@ -55,9 +80,10 @@ class Turn:
 
     def notify(self) -> None:
         """Wake those whose wait is over; called by the holder after something was settled."""
-        for waiter in list(self._waiting):
-            if waiter.settled():
-                _wake(waiter)
+        if self._waiting:
+            for waiter in list(self._waiting):
+                if waiter.settled():
+                    _wake(waiter)
 
     def wait(self, settled: Callable[[], bool], timeout_s: float) -> None:
         """Wait until ``settled()``, until the turn is (or was just) free, or until time is up."""

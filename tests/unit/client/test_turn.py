@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from raykafka.client.producing.futures import Callbacks
-from raykafka.client.producing.turn import Turn
+from raykafka.client.producing.turn import Bell, Turn
 from raykafka.errors import IllegalStateError
 
 
@@ -134,3 +134,16 @@ def test_a_callback_that_brings_more_does_not_wait_for_itself() -> None:
     callbacks.collect(outer)
     callbacks.run()
     assert seen == ["outer", "inner"]
+
+
+def test_a_bell_rings_once_for_everything_since_it_last_did() -> None:
+    bell = Bell()
+    assert not bell.wait(0)
+    bell.ring()
+    bell.ring()
+    assert bell.wait(None)
+    assert not bell.wait(0)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(bell.wait, None)
+        bell.ring()
+        assert waiting.result(10)
