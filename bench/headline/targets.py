@@ -91,6 +91,8 @@ def _spread(figures: Figures, name: str) -> Spread | None:
 
 
 CONFLUENT = "Apache Kafka, confluent-kafka"
+CALLBACKS = "Apache Kafka, confluent-kafka with a callback per record"
+DEFAULTS = "Apache Kafka, confluent-kafka with its defaults"
 KAFKA_TOOLS = "Apache Kafka, its own perf tools"
 KAFKA_PYTHON = "Apache Kafka, kafka-python"
 AIOKAFKA = "Apache Kafka, aiokafka"
@@ -98,8 +100,10 @@ AIOKAFKA = "Apache Kafka, aiokafka"
 ROWS = (
     Row("produce 100 B, send() one by one, acks=all, one copy", CONFLUENT, "records/s",
         "produce/raykafka", "produce/confluent-kafka", 1.2, known=0.5e6),
-    Row("the same, each record's own acknowledgement called back", CONFLUENT, "records/s",
+    Row("produce 100 B one by one", CALLBACKS, "records/s",
         "produce/raykafka", "produce/confluent-kafka, a callback each", None),
+    Row("produce 100 B one by one", DEFAULTS, "records/s",
+        "produce/raykafka", "produce/confluent-kafka, its defaults", None),
     Row("produce 100 B as tables of 10,000", CONFLUENT, "records/s",
         "produce/raykafka tables", "produce/confluent-kafka", 10, known=0.5e6),
     Row("produce 100 B as tables of 10,000", KAFKA_TOOLS, "records/s",
@@ -108,6 +112,8 @@ ROWS = (
         "produce 1 KB/raykafka tables", "produce 1 KB/confluent-kafka", 5, known=118),
     Row("consume 100 B record by record", CONFLUENT, "records/s",
         "consume/raykafka", "consume/confluent-kafka", 3, known=0.44e6),
+    Row("consume 100 B record by record", DEFAULTS, "records/s",
+        "consume/raykafka", "consume/confluent-kafka, its defaults", None),
     Row("consume 100 B as tables over the network", CONFLUENT, "records/s",
         "consume/raykafka tables", "consume/confluent-kafka", 10, known=0.44e6),
     Row("consume 100 B as tables over the network", KAFKA_TOOLS, "records/s",

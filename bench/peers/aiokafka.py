@@ -4,7 +4,8 @@ It runs on uvloop with batches of 1 MB. ``send`` is awaited only until the recor
 futures it returns are looked at after the ``flush``, so no failure is missed and no record waits
 for the acknowledgement of another. aiokafka can also be given whole batches that the caller fills
 record by record (``create_batch``), which saves a future per record and is several times as fast;
-since the caller then chooses the partition, that is a client of its own.
+since the caller then chooses the partition, that is a client of its own. Reading takes 500 records
+per call, which was faster than taking all that have come.
 """
 
 from __future__ import annotations

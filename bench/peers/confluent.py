@@ -1,13 +1,13 @@
-"""confluent-kafka, which is librdkafka behind a thin layer of C: Kafka's fastest Python client.
+"""confluent-kafka, which is librdkafka behind a thin layer of C.
 
-Why it is set up this way, each choice measured on a single partition with records of 100 B:
+Why it is set up this way (compared on a single partition with records of 100 B):
 
-- Batches of up to 1 MB and a queue of a million records, so that the network never waits for the
+- Batches of up to 1 MB and a queue of a million records, so that the network need not wait for the
   application nor the application for the network.
 - Failures are told by one callback for the whole producer, and only failures
   (``delivery.report.only.error``): nothing is missed, and no Python call is made per record. With
-  no callback at all librdkafka reports every success only for it to be thrown away, which is
-  slower; a callback per record is slower again, and is a client of its own here.
+  no callback at all it was slower, presumably because librdkafka then reports every success only
+  for it to be thrown away. A callback per record was slower too; it is a client of its own here.
 - A consumer whose queue is full looks again after 1 ms (``fetch.queue.backoff.ms``). The default
   is a second, which is what makes a plain consumer stop and go at a fifth of its speed.
 - It takes 500 records per call. Larger helpings outlive the youngest generation of Python's
@@ -284,10 +284,13 @@ class RecordConsumer(ConsumerDriver):
     def __init__(self, address: Address, topic: Topic, options: Options) -> None:
         from confluent_kafka import Consumer, TopicPartition
 
-        self._consumer: Consumer = Consumer(consumer_settings(address, options))
+        self._consumer: Consumer = Consumer(self._settings(address, options))
         wait_for_leaders(self._consumer, topic)
         numbers = options.partitions or range(topic.partitions)
         self._places = [TopicPartition(topic.name, number, 0) for number in numbers]
+
+    def _settings(self, address: Address, options: Options) -> dict[str, Any]:
+        return consumer_settings(address, options)
 
     def _assign(self) -> None:
         if self._places:
@@ -365,24 +368,72 @@ def wait_for_leaders(client: Producer | Consumer, topic: Topic) -> None:
         time.sleep(0.01)
 
 
+class DefaultProducer(CallbackProducer):
+    """The documentation's example: settings as they come, a callback and a ``poll`` per record."""
+
+    def _bulk_settings(self) -> dict[str, Any]:
+        return {**quiet(self._address), "acks": self._options.acks}
+
+    def send_all(self, prepared: Any) -> None:
+        values, keys = prepared
+        produce, poll, topic = self._producer.produce, self._producer.poll, self._topic.name
+        told = self._failures.told
+        for index, value in enumerate(values):
+            key = keys[index] if keys else None
+            try:
+                produce(topic, value, key, on_delivery=told)
+            except BufferError:
+                self._insist(topic, value, key, -1, told)
+            poll(0)
+        self._finish()
+
+
+class DefaultConsumer(RecordConsumer):
+    """The documentation's example: settings as they come, ``poll`` for every record."""
+
+    def _settings(self, address: Address, options: Options) -> dict[str, Any]:
+        given = {"group.id": "bench", "enable.auto.commit": False, "auto.offset.reset": "earliest"}
+        return {**quiet(address), **given}
+
+    def read_all(self, count: int, timeout_s: float) -> Any:
+        self._assign()
+        poll = self._consumer.poll
+        deadline = time.monotonic() + timeout_s
+        partitions: list[int | None] = []
+        values: list[bytes | None] = []
+        while len(values) < count:
+            message = poll(1.0)
+            if message is None:
+                check_time(deadline, len(values), count)
+                continue
+            if message.error() is not None:
+                _raise(message)
+            partitions.append(message.partition())
+            values.append(message.value())
+        return partitions, values
+
+
 @dataclass(frozen=True)
 class ConfluentClient(Client):
     """One way to use confluent-kafka."""
 
     name: str
-    callbacks: bool = False
+    writes_with: type[BulkProducer] = BulkProducer
+    reads_with: type[RecordConsumer] = RecordConsumer
     peer: str = "kafka"
 
     def missing(self) -> str | None:
         return missing()
 
     def producer(self, address: Address, topic: Topic, options: Options) -> ProducerDriver:
-        return (CallbackProducer if self.callbacks else BulkProducer)(address, topic, options)
+        return self.writes_with(address, topic, options)
 
     def consumer(self, address: Address, topic: Topic, options: Options) -> ConsumerDriver:
-        return RecordConsumer(address, topic, options)
+        return self.reads_with(address, topic, options)
 
 
 CLIENT = ConfluentClient("confluent-kafka")
-CALLBACKS = ConfluentClient("confluent-kafka, a callback each", callbacks=True)
-CLIENTS = (CLIENT, CALLBACKS)
+CALLBACKS = ConfluentClient("confluent-kafka, a callback each", CallbackProducer)
+DEFAULTS = ConfluentClient("confluent-kafka, its defaults", DefaultProducer, DefaultConsumer)
+"""Nothing tuned, as most programs use it: what the choices above are worth."""
+CLIENTS = (CLIENT, CALLBACKS, DEFAULTS)

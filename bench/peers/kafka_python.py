@@ -1,6 +1,7 @@
 """kafka-python, which is Python throughout.
 
-Batches of 1 MB (the default is 16 KB) and no metrics, both measured to help. Failures are found by
+Batches of 1 MB instead of 16 KB make it half as fast again; its metrics are off, as nobody reads
+them. Failures are found by
 looking at the future of every record, which kafka-python makes and completes anyway.
 """
 

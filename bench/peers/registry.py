@@ -30,7 +30,7 @@ CLIENTS: dict[str, Client] = {
         *raykafka.CLIENTS,
         *confluent.CLIENTS,
         kafka_python.CLIENT,
-        aiokafka.CLIENT,
+        *aiokafka.CLIENTS,
         *redis_streams.CLIENTS,
         *nats_jetstream.CLIENTS,
         *ray_queue.CLIENTS,
