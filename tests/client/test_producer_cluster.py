@@ -176,3 +176,14 @@ def test_many_partitions_at_once(cluster: LocalCluster) -> None:
         producer.flush(60)
         assert {future.get().partition for future in futures} == set(range(300))
         assert all(future.get().offset == 0 for future in futures)
+
+
+def test_a_callback_hears_of_an_acknowledgement_when_it_comes(cluster: LocalCluster) -> None:
+    """Not when the records behind it have lingered: nobody else does any I/O here."""
+    create(cluster, "prompt", 1)
+    with Producer(cluster.bootstrap, linger_ms=60_000, batch_size=100) as producer:
+        heard = threading.Event()
+        first = producer.send("prompt", bytes(70)).add_callback(lambda _: heard.set())
+        producer.send("prompt", bytes(70))  # for which there is no room beside it: it is sent
+        assert heard.wait(10)
+        assert first.get(0).offset == 0

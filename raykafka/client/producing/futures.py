@@ -177,6 +177,8 @@ class Callbacks:
         self.lock = threading.Lock()
         """Held while a callback is added or taken, so that none falls between."""
         self._ready: deque[Callable[[], None]] = deque()
+        self.waiting = 0
+        """Callbacks whose records are not settled yet."""
         self._running = threading.Lock()
         self._runner = 0
 
@@ -193,6 +195,7 @@ class Callbacks:
                 due = [entry for entry in waiting if group.settled(entry[0])]
                 group.callbacks = [entry for entry in waiting if not group.settled(entry[0])]
                 self._ready.extend(callback for _, callback in due)
+                self.waiting -= len(due)
 
     def add(self, group: Group, index: int, callback: Callable[[], None]) -> bool:
         """Keep ``callback`` until its record is settled; False if it is settled now."""
@@ -202,6 +205,7 @@ class Callbacks:
             if group.callbacks is None:
                 group.callbacks = []
             group.callbacks.append((index, callback))
+            self.waiting += 1
             return True
 
     def run(self, *, wait: bool = False) -> None:

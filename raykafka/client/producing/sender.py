@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 STEP_MS = 5
 """Pace of the background thread while something is under way that nobody waits for."""
+PROMPT_STEP_MS = 1
+"""The same while a callback waits to hear of it."""
 QUIET_STEPS = 20
 """Steps without anything to do after which the background thread sleeps until it is called."""
 DIRECT_WAIT_MS = 2
@@ -275,7 +277,9 @@ class Sender:
         else:
             now_ms = self._clock.monotonic_ms()
             pause = self.accumulator.next_due_ms(()) - now_ms + 1
-            if self._transmitter.unsettled or quiet:
+            if self.callbacks.waiting and self._transmitter.unsettled:
+                pause = min(pause, PROMPT_STEP_MS)
+            elif self._transmitter.unsettled or quiet:
                 # While somebody else does the I/O there is nothing to do here.
                 pause = min(pause, max(STEP_MS, self._served_ms + self._patience_ms - now_ms))
             self._bell.wait(min(max(pause, 0), 1000))
@@ -283,8 +287,8 @@ class Sender:
     def _take_over(self) -> None:
         """Do the I/O until nothing is under way, unless another thread is at it."""
         now_ms = self._clock.monotonic_ms()
-        overdue = self.accumulator.next_due_ms(()) <= now_ms
-        if not overdue and now_ms - self._served_ms < self._patience_ms:
+        due = self.callbacks.waiting > 0 or self.accumulator.next_due_ms(()) <= now_ms
+        if not due and now_ms - self._served_ms < self._patience_ms:
             return
         if not self._turn.try_enter():
             return
