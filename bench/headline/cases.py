@@ -12,7 +12,14 @@ from bench.headline import cold_start, partitions, work
 from bench.headline.session import Session, settle
 from bench.measuring.records import Records
 from bench.measuring.statistics import percentile
-from bench.peers import aiokafka, confluent, kafka_python, kafka_tools, raykafka
+from bench.peers import (
+    aiokafka,
+    confluent,
+    confluent_defaults,
+    kafka_python,
+    kafka_tools,
+    raykafka,
+)
 from bench.peers.api import Client, Options
 from bench.typed import ray_data
 
@@ -38,7 +45,7 @@ BULK = (
     Bulk(confluent.CLIENT, (confluent.CLIENT,), Records(1_000_000, 100)),
     Bulk(raykafka.TABLES, (raykafka.TABLES, raykafka.MAPPED), Records(4_000_000, 100)),
     Bulk(confluent.CALLBACKS, (), Records(500_000, 100)),
-    Bulk(confluent.DEFAULTS, (confluent.DEFAULTS,), Records(250_000, 100)),
+    Bulk(confluent_defaults.CLIENT, (confluent_defaults.CLIENT,), Records(250_000, 100)),
     Bulk(kafka_python.CLIENT, (kafka_python.CLIENT,), Records(150_000, 100)),
     Bulk(aiokafka.CLIENT, (aiokafka.CLIENT,), Records(400_000, 100)),
 )

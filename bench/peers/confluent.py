@@ -143,12 +143,12 @@ class BulkProducer(ProducerDriver):
         self._topic = topic
         self._options = options
         self._failures = _Failures()
-        self._producer = self._connect(self._bulk_settings())
+        self._producer = self._connect(self.bulk_settings())
         self._reporting: Producer | None = None
         self._poller: threading.Thread | None = None
         self._closing = False
 
-    def _bulk_settings(self) -> dict[str, Any]:
+    def bulk_settings(self) -> dict[str, Any]:
         return {
             **producer_settings(self._address, self._options),
             "delivery.report.only.error": True,
@@ -173,16 +173,16 @@ class BulkProducer(ProducerDriver):
                 try:
                     produce(topic, value)
                 except BufferError:
-                    self._insist(topic, value)
+                    self.insist(topic, value)
         else:
             for value, key in zip(values, keys, strict=True):
                 try:
                     produce(topic, value, key)
                 except BufferError:
-                    self._insist(topic, value, key)
-        self._finish()
+                    self.insist(topic, value, key)
+        self.finish()
 
-    def _insist(self, *record: Any) -> None:
+    def insist(self, *record: Any) -> None:
         """Send a record for which there is no room yet."""
         while True:
             self._producer.poll(0.01)
@@ -192,7 +192,7 @@ class BulkProducer(ProducerDriver):
             except BufferError:
                 continue
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
         left = self._producer.flush(ACK_S)
         self._failures.check()
         if left:
@@ -256,7 +256,7 @@ class BulkProducer(ProducerDriver):
 class CallbackProducer(BulkProducer):
     """``produce`` with a callback for every record, which is called for successes as well."""
 
-    def _bulk_settings(self) -> dict[str, Any]:
+    def bulk_settings(self) -> dict[str, Any]:
         return producer_settings(self._address, self._options)
 
     def send_all(self, prepared: Any) -> None:
@@ -269,9 +269,9 @@ class CallbackProducer(BulkProducer):
                 try:
                     produce(topic, values[index], key, -1, told)
                 except BufferError:
-                    self._insist(topic, values[index], key, -1, told)
+                    self.insist(topic, values[index], key, -1, told)
             poll(0)
-        self._finish()
+        self.finish()
 
 
 class RecordConsumer(ConsumerDriver):
@@ -284,21 +284,21 @@ class RecordConsumer(ConsumerDriver):
     def __init__(self, address: Address, topic: Topic, options: Options) -> None:
         from confluent_kafka import Consumer, TopicPartition
 
-        self._consumer: Consumer = Consumer(self._settings(address, options))
+        self._consumer: Consumer = Consumer(self.settings(address, options))
         wait_for_leaders(self._consumer, topic)
         numbers = options.partitions or range(topic.partitions)
         self._places = [TopicPartition(topic.name, number, 0) for number in numbers]
 
-    def _settings(self, address: Address, options: Options) -> dict[str, Any]:
+    def settings(self, address: Address, options: Options) -> dict[str, Any]:
         return consumer_settings(address, options)
 
-    def _assign(self) -> None:
+    def assign(self) -> None:
         if self._places:
             self._consumer.assign(self._places)
             self._places = []
 
     def read_all(self, count: int, timeout_s: float) -> Any:
-        self._assign()
+        self.assign()
         consume = self._consumer.consume
         deadline = time.monotonic() + timeout_s
         partitions: list[int | None] = []
@@ -306,7 +306,7 @@ class RecordConsumer(ConsumerDriver):
         while len(values) < count:
             for message in consume(min(RECORDS_PER_CALL, count - len(values)), 1.0):
                 if message.error() is not None:
-                    _raise(message)
+                    raise_error(message)
                 partitions.append(message.partition())
                 values.append(message.value())
             check_time(deadline, len(values), count)
@@ -319,7 +319,7 @@ class RecordConsumer(ConsumerDriver):
         return [Taken(partition, values) for partition, values in found.items()]
 
     def poll_values(self, timeout_s: float) -> Mapping[int, Sequence[bytes]]:
-        self._assign()
+        self.assign()
         # ``consume`` would wait for as many as are asked for; ``poll`` returns with the first.
         first = self._consumer.poll(timeout_s)
         if first is None:
@@ -327,7 +327,7 @@ class RecordConsumer(ConsumerDriver):
         found: dict[int, list[bytes]] = {}
         for message in (first, *self._consumer.consume(RECORDS_PER_CALL, 0)):
             if message.error() is not None:
-                _raise(message)
+                raise_error(message)
             partition, value = message.partition(), message.value()
             assert partition is not None
             assert value is not None
@@ -338,7 +338,8 @@ class RecordConsumer(ConsumerDriver):
         self._consumer.close()
 
 
-def _raise(message: Message) -> None:
+def raise_error(message: Message) -> None:
+    """Raise what a message brought instead of a record."""
     from confluent_kafka import KafkaException
 
     raise KafkaException(message.error())
@@ -368,51 +369,6 @@ def wait_for_leaders(client: Producer | Consumer, topic: Topic) -> None:
         time.sleep(0.01)
 
 
-class DefaultProducer(CallbackProducer):
-    """The documentation's example: settings as they come, a callback and a ``poll`` per record."""
-
-    def _bulk_settings(self) -> dict[str, Any]:
-        return {**quiet(self._address), "acks": self._options.acks}
-
-    def send_all(self, prepared: Any) -> None:
-        values, keys = prepared
-        produce, poll, topic = self._producer.produce, self._producer.poll, self._topic.name
-        told = self._failures.told
-        for index, value in enumerate(values):
-            key = keys[index] if keys else None
-            try:
-                produce(topic, value, key, on_delivery=told)
-            except BufferError:
-                self._insist(topic, value, key, -1, told)
-            poll(0)
-        self._finish()
-
-
-class DefaultConsumer(RecordConsumer):
-    """The documentation's example: settings as they come, ``poll`` for every record."""
-
-    def _settings(self, address: Address, options: Options) -> dict[str, Any]:
-        given = {"group.id": "bench", "enable.auto.commit": False, "auto.offset.reset": "earliest"}
-        return {**quiet(address), **given}
-
-    def read_all(self, count: int, timeout_s: float) -> Any:
-        self._assign()
-        poll = self._consumer.poll
-        deadline = time.monotonic() + timeout_s
-        partitions: list[int | None] = []
-        values: list[bytes | None] = []
-        while len(values) < count:
-            message = poll(1.0)
-            if message is None:
-                check_time(deadline, len(values), count)
-                continue
-            if message.error() is not None:
-                _raise(message)
-            partitions.append(message.partition())
-            values.append(message.value())
-        return partitions, values
-
-
 @dataclass(frozen=True)
 class ConfluentClient(Client):
     """One way to use confluent-kafka."""
@@ -434,6 +390,4 @@ class ConfluentClient(Client):
 
 CLIENT = ConfluentClient("confluent-kafka")
 CALLBACKS = ConfluentClient("confluent-kafka, a callback each", CallbackProducer)
-DEFAULTS = ConfluentClient("confluent-kafka, its defaults", DefaultProducer, DefaultConsumer)
-"""Nothing tuned, as most programs use it: what the choices above are worth."""
-CLIENTS = (CLIENT, CALLBACKS, DEFAULTS)
+CLIENTS = (CLIENT, CALLBACKS)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from bench.peers import (
     aiokafka,
     confluent,
+    confluent_defaults,
     kafka,
     kafka_python,
     nats_jetstream,
@@ -29,6 +30,7 @@ CLIENTS: dict[str, Client] = {
     for client in (
         *raykafka.CLIENTS,
         *confluent.CLIENTS,
+        confluent_defaults.CLIENT,
         kafka_python.CLIENT,
         *aiokafka.CLIENTS,
         *redis_streams.CLIENTS,
