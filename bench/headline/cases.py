@@ -56,6 +56,7 @@ def produce_and_consume(session: Session) -> None:
     for bulk in BULK:
         if session.offers(bulk.writer):
             with session.attempt(f"produce, {bulk.writer.name}"):
+                session.warm_memory()
                 _bulk(session, bulk)
             settle()
 
@@ -82,6 +83,7 @@ def perf_tools(session: Session) -> None:
         return
     with session.attempt("Kafka's perf tools"), session.topic(kafka_tools.CLIENT) as topic:
         address = session.peer("kafka").address
+        session.warm_memory()
         session.say("kafka-producer-perf-test")
         produced = kafka_tools.produce(address, topic.name, TOOL_RECORDS, 100)
         session.record("produce/kafka-producer-perf-test", produced.records_per_s)
@@ -97,6 +99,7 @@ def produce_1_kb(session: Session) -> None:
         options = Options(batch=1000)
         if not session.offers(client):
             continue
+        session.warm_memory()
         with session.attempt(f"produce 1 KB, {client.name}"), session.topic(client) as topic:
             written = session.ask(client, work.produce, topic, options, records)
             session.ask(client, work.consume, topic, options, [records])
