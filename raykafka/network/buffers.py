@@ -8,7 +8,13 @@ the pool refers to it, so views that somebody keeps stay valid for as long as th
 from __future__ import annotations
 
 import sys
-from typing import Final
+from typing import Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+_Buffer: TypeAlias = "npt.NDArray[np.uint8]"
+"""Not a bytearray, which would be filled with zeros first; and numpy asks for huge pages."""
 
 GRANULE: Final = 64 << 10
 """Capacities are multiples of this, so that sizes that differ a little share a buffer."""
@@ -27,7 +33,7 @@ class BufferPool:
         self._held_bytes = 0
         self.takes = 0
         """How often a buffer has been asked for; tells whether the pool is in use."""
-        self._buffers: list[bytearray] = []
+        self._buffers: list[_Buffer] = []
         """The least recently taken first."""
 
     @property
@@ -44,12 +50,12 @@ class BufferPool:
             if size <= capacity <= size * MAX_WASTE + GRANULE and _is_free(buffers, index):
                 buffer = buffers.pop(index)
                 buffers.append(buffer)
-                return memoryview(buffer)[:size]
-        buffer = bytearray(-(-size // GRANULE) * GRANULE)
-        if self._make_room(len(buffer)):
-            buffers.append(buffer)
-            self._held_bytes += len(buffer)
-        return memoryview(buffer)[:size]
+                return buffer.data[:size]
+        fresh: _Buffer = np.empty(-(-size // GRANULE) * GRANULE, np.uint8)
+        if self._make_room(len(fresh)):
+            buffers.append(fresh)
+            self._held_bytes += len(fresh)
+        return fresh.data[:size]
 
     def trim(self) -> None:
         """Forget every free buffer."""
@@ -67,14 +73,14 @@ class BufferPool:
         return self._held_bytes + size <= self._max_bytes
 
 
-def _references(buffers: list[bytearray], index: int) -> int:
+def _references(buffers: list[_Buffer], index: int) -> int:
     """How many hold the buffer; a view or an export of it holds a reference too."""
     return sys.getrefcount(buffers[index])
 
 
-def _is_free(buffers: list[bytearray], index: int) -> bool:
+def _is_free(buffers: list[_Buffer], index: int) -> bool:
     return _references(buffers, index) <= _ALONE
 
 
-_ALONE: Final = _references([bytearray()], 0)
+_ALONE: Final = _references([np.empty(0, np.uint8)], 0)
 """The count when the list is the only holder; it differs between versions of Python."""
