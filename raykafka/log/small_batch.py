@@ -14,7 +14,13 @@ from typing import Final, NamedTuple
 
 import pyarrow as pa
 
-from raykafka.log.batch import NO_LEADER, EncodedBatch, assemble, assemble_around
+from raykafka.log.batch import (
+    NO_LEADER,
+    EncodedBatch,
+    assemble,
+    assemble_around,
+    decode_batch,
+)
 from raykafka.log.batch_header import BatchHeader, Message
 from raykafka.log.body import Chunk
 from raykafka.log.ipc_message import SLOT_END, SLOT_POSITION, Layout, build_metadata
@@ -152,20 +158,56 @@ def is_one_record(message: Message, header: BatchHeader) -> bool:
     Such a batch is valid: there is nothing in it that a reader could stumble over. ``header`` is
     what ``verify`` returned. False says nothing; ``validate_batch`` knows.
     """
+    return _shape_in(message, header) is not None
+
+
+class OneRecord(NamedTuple):
+    """The record of a batch that holds no other, beside the batch."""
+
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    message: Message
+    header: BatchHeader
+
+    @property
+    def num_rows(self) -> int:
+        return 1
+
+    def to_arrow(self) -> pa.RecordBatch:
+        """The batch in the storage schema; a view of the message."""
+        return decode_batch(self.message, UNTYPED_SCHEMA, header=self.header)
+
+
+def read_one_record(message: Message, header: BatchHeader) -> OneRecord | None:
+    """The record of a batch that ``is_one_record``, without Arrow; None for any other batch."""
+    shape = _shape_in(message, header)
+    if shape is None:
+        return None
+    key_nulls, value_nulls, key_size, value_size = shape.sizes
+    key_at, value_at = shape.key_at, shape.value_at
+    return OneRecord(
+        header.base_timestamp,
+        None if key_nulls else bytes(message[key_at : key_at + key_size]),
+        None if value_nulls else bytes(message[value_at : value_at + value_size]),
+        message,
+        header,
+    )
+
+
+def _shape_in(message: Message, header: BatchHeader) -> _ShapeOfOne | None:
+    """The shape of a batch with one record; None for any other batch."""
     start = header.metadata_size
     if start != METADATA_OF_ONE or header.record_count != 1 or header.flags or header.schema_id:
-        return False
-    expected = _shape_of_one(*_SIZES_OF_ONE.unpack_from(message, SLOT_END))
-    if expected is None or header.size - start != expected.body_size:
-        return False
-    frame, timestamp = expected.frame, header.base_timestamp
-    return timestamp == header.max_timestamp and expected.parts.unpack_from(message) == (
-        frame.before_slot,
-        frame.behind_slot,
-        timestamp,
-        frame.key,
-        frame.headers,
-    )
+        return None
+    shape = _shape_of_one(*_SIZES_OF_ONE.unpack_from(message, SLOT_END))
+    if shape is None or header.size - start != shape.body_size:
+        return None
+    frame, timestamp = shape.frame, header.base_timestamp
+    parts = (frame.before_slot, frame.behind_slot, timestamp, frame.key, frame.headers)
+    if timestamp != header.max_timestamp or shape.parts.unpack_from(message) != parts:
+        return None
+    return shape
 
 
 class FrameOfOne(NamedTuple):
@@ -212,6 +254,10 @@ class _ShapeOfOne(NamedTuple):
     parts: struct.Struct
     """Unpacks the frame, with the timestamp in its place, and leaves out the rest."""
     body_size: int
+    sizes: tuple[int, int, int, int]
+    key_at: int
+    """Where the key's data stand in the message."""
+    value_at: int
 
 
 @functools.lru_cache(maxsize=4096)
@@ -225,7 +271,9 @@ def _shape_of_one(
     before, behind, key, headers = map(len, frame[:4])
     slot = SLOT_END - SLOT_POSITION
     parts = struct.Struct(f"<{before}s{slot}x{behind}sq{key}s{key_size}x{headers}s")
-    return _ShapeOfOne(frame, parts, frame.body_size)
+    key_at = METADATA_OF_ONE + 8 + key
+    sizes = (key_nulls, value_nulls, key_size, value_size)
+    return _ShapeOfOne(frame, parts, frame.body_size, sizes, key_at, parts.size)
 
 
 def can_be(key_nulls: int, value_nulls: int, key_size: int, value_size: int) -> bool:

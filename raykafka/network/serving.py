@@ -286,17 +286,18 @@ class ServerConnection(FrameReceiver, asyncio.BufferedProtocol):
         if not payload:
             transport.write(response_head(correlation_id, header, 0))
         else:
-            views = [memoryview(buffer) for buffer in payload]
-            size = sum([view.nbytes for view in views])
+            size = 0
+            for buffer in payload:
+                size += memoryview(buffer).nbytes
             head = response_head(correlation_id, header, size)
-            if size <= max(JOIN_BYTES, len(views) * JOIN_EACH_BYTES):
-                transport.write(b"".join([head, *views]))
+            if size <= JOIN_BYTES or size <= len(payload) * JOIN_EACH_BYTES:
+                transport.write(b"".join((head, *payload)))
             elif self._writes_lines:
-                transport.writelines([head, *views])
+                transport.writelines([head, *(memoryview(buffer) for buffer in payload)])
             else:
                 transport.write(head)
-                for view in views:
-                    transport.write(view)
+                for buffer in payload:
+                    transport.write(memoryview(buffer))
         if not self.writable:
             self._state.account(self)
 

@@ -164,11 +164,12 @@ class FetchSession:
             self._send_turn(cursor)
 
     def _send_turn(self, cursor: Cursor) -> None:
-        if cursor.replica.gone is not None:
-            self.on_gone(cursor, cursor.replica.gone)
+        replica = cursor.replica
+        if replica.gone is not None:
+            self.on_gone(cursor, replica.gone)
             return
         read = self._reader.read(
-            cursor.replica,
+            replica,
             cursor.offset,
             cursor.request.max_bytes,
             self._request,
@@ -182,9 +183,12 @@ class FetchSession:
             self._cursors.discard(cursor)
             self._reply(FetchResponse([fetched]))
         elif read.size == 0:
-            cursor.replica.waiters[cursor] = cursor.offset
+            replica.waiters[cursor] = cursor.offset
         else:
             self._reply(FetchResponse([fetched]), read.chunks)
             self._credit -= read.payload_bytes
-            cursor.offset = read.next_offset
-            self._ready.append(cursor)
+            cursor.offset = offset = read.next_offset
+            if offset == replica.high_watermark and replica.gone is None:
+                replica.waiters[cursor] = offset  # that was all there is
+            else:
+                self._ready.append(cursor)

@@ -14,7 +14,11 @@ from raykafka.log.batch import decode_batch
 from raykafka.log.batch_header import LOG_APPEND_TIME, BatchHeader
 from raykafka.log.one_record_runs import Run
 from raykafka.log.schema import RESERVED
+from raykafka.log.small_batch import read_one_record
 from raykafka.model import TopicPartition
+
+_SMALL_BYTES = 16 << 10
+"""A record in a larger batch is not taken out before somebody asks for it."""
 
 
 class SupportsDeserialize(Protocol):
@@ -79,7 +83,7 @@ class TopicDecoder:
             deserialize_value,
         )
         self.reads_runs = not topic.typed and columns is None
-        """Whether ``decode_run`` may be used."""
+        """Whether batches of one record may be read without Arrow, also with ``decode_run``."""
         self._stored = topic.storage_schemas
         self._projected = [self._project(schema) for schema in self._stored]
         self._decoded = self._projected[-1]
@@ -117,17 +121,15 @@ class TopicDecoder:
                 f"asked for offset {offset} of {partition}, got a batch of "
                 f"{header.base_offset}..{header.last_offset}"
             )
-        columns = self._columns(message, header, projected)
-        if header.is_control:
-            columns = columns.slice(0, 0)
-        elif offset > header.base_offset:
-            columns = columns.slice(offset - header.base_offset)
+        record = None
+        if self.reads_runs and header.size <= _SMALL_BYTES:
+            record = read_one_record(message, header)
         appended = header.leader_flags & LOG_APPEND_TIME
         return FetchedBatch(
             partition,
             offset,
             header.next_offset,
-            columns,
+            self._rows(message, header, offset, projected) if record is None else record,
             self.format,
             header.append_time_ms if appended else None,
             header.size / header.record_count,
@@ -152,6 +154,17 @@ class TopicDecoder:
             None,
             run.size / rows,
             messages=rows,
+        )
+
+    def _rows(
+        self, message: Any, header: BatchHeader, offset: int, projected: bool
+    ) -> pa.RecordBatch:
+        """The columns from ``offset`` on."""
+        columns = self._columns(message, header, projected)
+        if header.is_control:
+            return columns.slice(0, 0)
+        return (
+            columns.slice(offset - header.base_offset) if offset > header.base_offset else columns
         )
 
     def _columns(self, message: Any, header: BatchHeader, projected: bool) -> pa.RecordBatch:

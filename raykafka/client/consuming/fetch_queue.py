@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from raykafka.client.consuming.rows import RowFormat, Rows
+from raykafka.client.consuming.rows import RowFormat, Rows, as_arrow
 from raykafka.errors import RaykafkaError
 from raykafka.log.batch_header import BatchHeader
 from raykafka.log.one_record_runs import OneRecordRuns
+from raykafka.log.small_batch import OneRecord
 from raykafka.model import TopicPartition
 
 Source = Any
@@ -63,7 +64,7 @@ class FetchedBatch:
         partition: TopicPartition,
         offset: int,
         next_offset: int,
-        columns: pa.RecordBatch,
+        columns: pa.RecordBatch | OneRecord,
         row_format: RowFormat,
         log_append_time: int | None,
         row_bytes: float,
@@ -87,7 +88,7 @@ class FetchedBatch:
         """The first ``count`` rows, without consuming them."""
         columns = self.columns
         if count < columns.num_rows:
-            columns = columns.slice(0, count)
+            columns = as_arrow(columns).slice(0, count)
         return Rows(columns, self.format, self.partition[1], self.offset, self.log_append_time)
 
 
@@ -182,7 +183,7 @@ class FetchQueue:
         waiting = self._waiting[batch.partition]
         rest = batch.columns.num_rows - count
         if rest > 0:
-            batch.columns = batch.columns.slice(count)
+            batch.columns = as_arrow(batch.columns).slice(count)
             batch.offset += count
             waiting.offset = batch.offset
             return batch.offset

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from raykafka.client.partitioner import render_keys
 from raykafka.errors import SerializationError
+from raykafka.log.small_batch import OneRecord
 
 Header = tuple[str, bytes]
 Deserialize = Callable[[str, bytes], Any]
@@ -43,6 +44,7 @@ class Rows:
         "columns",
         "count",
         "format",
+        "given",
         "header_lists",
         "keys",
         "log_append_time",
@@ -55,14 +57,15 @@ class Rows:
 
     def __init__(
         self,
-        columns: pa.RecordBatch,
+        columns: pa.RecordBatch | OneRecord,
         row_format: RowFormat,
         partition: int,
         base_offset: int,
         log_append_time: int | None = None,
     ) -> None:
         """``log_append_time`` (ms) replaces every timestamp where the topic uses LogAppendTime."""
-        self.columns = columns
+        self.given = columns
+        """The columns, or a record that can be made into columns."""
         self.format = row_format
         self.partition = partition
         self.base_offset = base_offset
@@ -132,9 +135,20 @@ class _Dicts:
         return made
 
 
+def as_arrow(columns: pa.RecordBatch | OneRecord) -> pa.RecordBatch:
+    """The columns, whatever they were given as."""
+    return columns.to_arrow() if type(columns) is OneRecord else columns
+
+
+def _columns(rows: Rows) -> pa.RecordBatch:
+    return as_arrow(rows.given)
+
+
 def _timestamps(rows: Rows) -> Sequence[int]:
     if rows.log_append_time is not None:
         return [rows.log_append_time] * rows.count
+    if type(rows.given) is OneRecord:
+        return [rows.given.timestamp]
     millis = rows.columns.column("__timestamp").view(pa.int64())
     if millis.null_count:
         millis = millis.fill_null(_NO_TIMESTAMP)
@@ -143,12 +157,16 @@ def _timestamps(rows: Rows) -> Sequence[int]:
 
 
 def _raw_keys(rows: Rows) -> list[bytes | None]:
+    if type(rows.given) is OneRecord:
+        return [rows.given.key]
     if rows.format.key_column:
         return _listed(render_keys(rows.columns.column(rows.format.key_column)))
     return _listed(rows.columns.column("__key"))
 
 
 def _raw_values(rows: Rows) -> list[bytes | None]:
+    if type(rows.given) is OneRecord:
+        return [rows.given.value]
     return _listed(rows.columns.column("value"))
 
 
@@ -173,6 +191,8 @@ def _values(rows: Rows) -> Any:
 
 
 def _header_lists(rows: Rows) -> list[list[Header] | None]:
+    if type(rows.given) is OneRecord:
+        return [None]
     column = rows.columns.column("__headers")
     if column.null_count == len(column):
         return [None] * len(column)
@@ -183,6 +203,7 @@ def _header_lists(rows: Rows) -> list[list[Header] | None]:
 
 
 _LISTS: Final[dict[str, Callable[[Rows], Any]]] = {
+    "columns": _columns,
     "timestamps": _timestamps,
     "raw_keys": _raw_keys,
     "raw_values": _raw_values,

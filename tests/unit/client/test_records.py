@@ -11,7 +11,8 @@ import pytest
 from raykafka.client.consuming.records import ConsumerRecord, ConsumerRecords
 from raykafka.client.consuming.rows import RowFormat, Rows
 from raykafka.errors import SerializationError
-from raykafka.model import TimestampType, TopicPartition
+from raykafka.log.small_batch import SmallRecords, encode_records, read_one_record
+from raykafka.model import PartitionId, TimestampType, TopicId, TopicPartition
 
 HEADERS = pa.list_(pa.struct([("key", pa.string()), ("value", pa.binary())]))
 
@@ -48,6 +49,24 @@ def sizes(record: ConsumerRecord) -> tuple[int, int, int]:
         record.serialized_value_size,
         record.serialized_header_size,
     )
+
+
+@pytest.mark.parametrize("log_append_time", [None, 77])
+@pytest.mark.parametrize(("key", "value"), [(b"k", b"v"), (None, b""), (b"", None)])
+def test_a_record_read_without_arrow_is_the_same(
+    key: bytes | None, value: bytes | None, log_append_time: int | None
+) -> None:
+    encoded = encode_records(SmallRecords([1000], [key], [value]), PartitionId(TopicId("a"), 0))
+    message = b"".join(map(bytes, encoded.chunks))
+    record = read_one_record(message, encoded.header)
+    assert record is not None
+    given = untyped([value], keys=[key], log_append_time=log_append_time)
+    rows = Rows(record, given.format, 3, 100, log_append_time)
+    assert ConsumerRecords([rows]) == ConsumerRecords([given])
+    (one,) = ConsumerRecords([rows])
+    assert pickle.loads(pickle.dumps(one)) == one.copy() == one
+    assert sizes(one) == sizes(ConsumerRecords([given])[0])
+    assert rows.columns.to_pylist() == given.columns.to_pylist()
 
 
 def test_fields_of_an_untyped_record() -> None:

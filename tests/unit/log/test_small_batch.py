@@ -14,6 +14,7 @@ from raykafka.log.small_batch import (
     SmallRecords,
     encode_records,
     is_one_record,
+    read_one_record,
 )
 from raykafka.model import PartitionId, TopicId
 
@@ -63,8 +64,15 @@ SIZES = [None, 0, 1, 7, 8, 9, 100]
 @pytest.mark.parametrize("value_size", SIZES)
 def test_one_encoded_record_is_recognised(key_size: int | None, value_size: int | None) -> None:
     message = one_record(key_size, value_size)
-    assert is_one_record(message, verify(message, PARTITION))
-    validate_batch(message, UNTYPED_SCHEMA)
+    header = verify(message, PARTITION)
+    assert is_one_record(message, header)
+    batch = validate_batch(message, UNTYPED_SCHEMA)
+    record = read_one_record(memoryview(message), header)
+    assert record is not None
+    assert record.to_arrow().equals(batch)
+    assert [record.key] == batch.column("__key").to_pylist()
+    assert [record.value] == batch.column("value").to_pylist()
+    assert record.timestamp == batch.column("__timestamp")[0].value
 
 
 def one_record(key_size: int | None, value_size: int | None) -> bytearray:
@@ -98,4 +106,6 @@ def test_other_batches_are_left_to_arrow() -> None:
     typed = encode_batch(SmallRecords([1], None, [b"a"]).to_arrow(), PARTITION, schema_id=3)
     for encoded in (encode_records(two, PARTITION), typed):
         message = bytearray(b"".join(bytes(chunk) for chunk in encoded.chunks))
-        assert not is_one_record(message, verify(message, PARTITION))
+        header = verify(message, PARTITION)
+        assert not is_one_record(message, header)
+        assert read_one_record(message, header) is None
