@@ -60,7 +60,8 @@ from raykafka.model import Compression, PartitionId
 DEFAULT_MAX_UNCOMPRESSED: Final = 256 << 20
 """Bytes that the buffers of one batch may claim to have once decompressed."""
 
-_SMALL_BATCH: Final = 64 << 10
+SMALL_BODY: Final = 64 << 10
+"""A body up to this size is joined with its metadata, a larger one stays in pieces."""
 _TIMESTAMP_TYPE: Final = pa.timestamp("ms")
 _SIZES = struct.Struct("<Ii")
 NO_LEADER: Final = (-1, -1, -1, 0)
@@ -245,7 +246,7 @@ def _arrow_body(batch: pa.RecordBatch, compression: Compression) -> tuple[Layout
 
 def _arrow_message(batch: pa.RecordBatch, compression: Compression) -> tuple[bytes, list[Chunk]]:
     """Flatbuffer and body of the message that Arrow makes of a batch."""
-    if compression is Compression.NONE and pa.ipc.get_record_batch_size(batch) <= _SMALL_BATCH:
+    if compression is Compression.NONE and pa.ipc.get_record_batch_size(batch) <= SMALL_BODY:
         message = memoryview(batch.serialize())
         end = 8 + _SIZES.unpack_from(message)[1]
         return bytes(message[8:end]), [message[end:]]
@@ -305,7 +306,7 @@ def assemble_around(
     size = metadata_size + body_size
     start = before + MAGIC
     crc = crc32c.crc32c(start, partition_seed(partition))
-    if body_size <= _SMALL_BATCH:
+    if body_size <= SMALL_BODY:
         rest = b"".join((producer_part((*producer, size)), after, *body))
         body = []
     else:

@@ -13,15 +13,25 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import pyarrow as pa
+from crc32c import crc32c
 
 from raykafka.log.batch import (
     NO_LEADER,
+    SMALL_BODY,
     EncodedBatch,
     assemble,
     assemble_around,
     decode_batch,
 )
-from raykafka.log.batch_header import BatchHeader, Message
+from raykafka.log.batch_header import (
+    MAGIC,
+    BatchHeader,
+    Message,
+    leader_part,
+    make_header,
+    partition_seed,
+    producer_part,
+)
 from raykafka.log.body import Chunk
 from raykafka.log.ipc_message import SLOT_END, SLOT_POSITION, Layout, build_metadata
 from raykafka.log.schema import HEADERS_TYPE, UNTYPED_SCHEMA
@@ -85,7 +95,7 @@ def encode_records(
     first = timestamps[0]
     if rows == 1:
         producer = (0, producer_epoch, 1, producer_id, base_sequence, 0, first, first)
-        return _encode_one(first, keys[0] if keys else None, values[0], producer, partition)
+        return _encode_one(keys[0] if keys else None, values[0], producer, partition)
     first, last = min(timestamps), max(timestamps)
     producer = (0, producer_epoch, rows, producer_id, base_sequence, 0, first, last)
     bits = (rows + 7) >> 3
@@ -131,25 +141,26 @@ def encode_records(
 
 
 def _encode_one(
-    timestamp: int,
-    key: bytes | None,
-    value: bytes | None,
-    producer: tuple[int, ...],
-    partition: PartitionId,
+    key: bytes | None, value: bytes | None, producer: tuple[int, ...], partition: PartitionId
 ) -> EncodedBatch:
     """One record: most of the work has been done for an earlier one of the same size."""
     k, v = key or b"", value or b""
-    frame = frame_of_one(key is None, value is None, len(k), len(v))
-    body: list[Chunk] = [
-        _ROW.pack(timestamp),
-        frame.key,
-        k,
-        frame.headers,
-        v,
-        _PADDING[-len(v) & 7],
-    ]
-    metadata = (frame.before_slot, frame.behind_slot)
-    return assemble_around(metadata, body, frame.body_size, NO_LEADER, producer, partition)
+    before_slot, behind_slot, about_key, about_rest, body_size, _ = frame_of_one(
+        key is None, value is None, len(k), len(v)
+    )
+    timestamp, padding = _ROW.pack(producer[-1]), _PADDING[-len(v) & 7]
+    if body_size > SMALL_BODY:
+        body: list[Chunk] = [timestamp, about_key, k, about_rest, v, padding]
+        metadata = (before_slot, behind_slot)
+        return assemble_around(metadata, body, body_size, NO_LEADER, producer, partition)
+    fields = (*producer, METADATA_OF_ONE + body_size)
+    start = before_slot + MAGIC
+    rest = b"".join(
+        (producer_part(fields), behind_slot, timestamp, about_key, k, about_rest, v, padding)
+    )
+    leader = (*NO_LEADER, crc32c(rest, crc32c(start, partition_seed(partition))))
+    header = make_header((*leader, *fields, METADATA_OF_ONE))
+    return EncodedBatch([b"".join((start, leader_part(leader), rest))], header)
 
 
 def is_one_record(message: Message, header: BatchHeader) -> bool:

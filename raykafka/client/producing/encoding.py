@@ -28,9 +28,11 @@ def encode(delivery: Delivery, topic: TopicMetadata, config: ProducerConfig) -> 
     batch = delivery.batch
     assert batch is not None
     partition = _partition_id(topic.topic_id, delivery.partition)
+    compression = config.compression_type
     try:
-        compression = _codec(topic, config)
-        if isinstance(batch, SmallRecords):
+        if topic.compression != "producer":
+            compression = Compression(topic.compression)
+        if type(batch) is SmallRecords:
             if compression is Compression.NONE:
                 encoded = encode_records(
                     batch,
@@ -68,20 +70,15 @@ def _partition_id(topic_id: str, partition: int) -> PartitionId:
 
 
 def _keep(delivery: Delivery, encoded: EncodedBatch, config: ProducerConfig) -> EncodedBatch:
-    if encoded.header.size > config.max_request_size:
+    header = encoded.header
+    if header.size > config.max_request_size:
         raise MessageTooLargeError(
-            f"the batch has {encoded.header.size} bytes, max_request_size is "
-            f"{config.max_request_size}; send less at once or raise it"
+            f"the batch has {header.size} bytes, max_request_size is {config.max_request_size}; "
+            "send less at once or raise it"
         )
     delivery.encoded = encoded
-    delivery.max_timestamp = encoded.header.max_timestamp
+    delivery.max_timestamp = header.max_timestamp
     return encoded
-
-
-def _codec(topic: TopicMetadata, config: ProducerConfig) -> Compression:
-    if topic.compression == "producer":
-        return config.compression_type
-    return Compression(topic.compression)
 
 
 def _to_newest_schema(batch: pa.RecordBatch, topic: TopicMetadata) -> pa.RecordBatch:

@@ -33,7 +33,6 @@ from raykafka.errors import (
     RaykafkaError,
     SerializationError,
     UnknownTopicOrPartitionError,
-    error_for,
 )
 from raykafka.model import Endpoint
 from raykafka.network.client import Connection
@@ -201,7 +200,7 @@ class Transmitter:
             self._pause(queue, now_ms)
         if queue.congested:
             self._congested[queue] = None
-        else:
+        elif self._congested:
             self._congested.pop(queue, None)
 
     def _transmit(
@@ -209,10 +208,11 @@ class Transmitter:
     ) -> bool:
         """Send one batch; False when nothing more can be sent to its partition for now."""
         place = topic.partitions[queue.partition]
+        endpoint = place.endpoint
         queue.problem = place.problem or queue.problem
         try:
             encoded = delivery.encoded or encode(delivery, topic, self._config)
-            connection = None if place.endpoint is None else self._connections.get(place.endpoint)
+            connection = None if endpoint is None else self._connections.get(endpoint)
         except RaykafkaError as error:
             if error.retriable:
                 self._wait_for_leader(queue, now_ms)
@@ -220,14 +220,14 @@ class Transmitter:
             queue.discard(delivery)
             self._settle(delivery, error)
             return True
-        if place.endpoint is None or connection is None:
+        if endpoint is None or connection is None:
             self._wait_for_leader(queue, now_ms)
             return False
         epoch, acks = place.leader_epoch, self._acks
         request = ProduceRequest(queue.topic_id, queue.partition, epoch, acks, self._timeout_ms)
         queue.sent(delivery, now_ms)
-        self._endpoints[delivery] = place.endpoint
-        self._out[place.endpoint] = self._out.get(place.endpoint, 0) + 1
+        self._endpoints[delivery] = endpoint
+        self._out[endpoint] = self._out.get(endpoint, 0) + 1
         try:
             connection.send(
                 ApiKey.PRODUCE,
@@ -237,7 +237,7 @@ class Transmitter:
             )
         except RaykafkaError as error:
             if connection.closed:
-                self._connections.lose(place.endpoint)
+                self._connections.lose(endpoint)
             if delivery.outstanding:
                 self._rejected(queue, delivery, error)
             return False
@@ -269,15 +269,12 @@ class Transmitter:
     ) -> None:
         if delivery.attempts != attempt or not delivery.outstanding:
             return
-        if not isinstance(answer, RaykafkaError):
-            if answer.error_code == 0:
-                self._acknowledged(queue, delivery, answer)
-                return
-            answer = error_for(answer.error_code, answer.error_message)
-        if isinstance(answer, DuplicateSequenceNumberError):
+        if type(answer) is ProduceResponse:
+            self._acknowledged(queue, delivery, answer)
+        elif isinstance(answer, DuplicateSequenceNumberError):
             self._acknowledged(queue, delivery, ProduceResponse())
-            return
-        self._rejected(queue, delivery, answer)
+        else:
+            self._rejected(queue, delivery, answer)
 
     def _acknowledged(
         self, queue: PartitionQueue, delivery: Delivery, response: ProduceResponse
@@ -288,13 +285,12 @@ class Transmitter:
         queue.acknowledged(delivery)
         if not delivery.done:
             delivery.base_offset = response.base_offset
-            delivery.append_time_ms = response.append_time_ms
             if response.append_time_ms >= 0:
-                delivery.max_timestamp = response.append_time_ms
+                delivery.append_time_ms = delivery.max_timestamp = response.append_time_ms
             self._settle(delivery, None)
         if len(queue):
             self._attention[queue] = None
-        else:
+        elif self._congested:
             self._congested.pop(queue, None)
 
     def _rejected(self, queue: PartitionQueue, delivery: Delivery, error: RaykafkaError) -> None:
@@ -337,7 +333,7 @@ class Transmitter:
         self._completed(group)
 
     def _completed(self, group: Group) -> None:
-        if group.complete():
+        if not group.pending:
             self._accumulator.forget(group)
         self._callbacks.collect(group)
         self.news = True
