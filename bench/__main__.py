@@ -79,14 +79,21 @@ def headline(cases: tuple[str, ...], runs: int, out: Path) -> None:
     show_default="bench/suites/full.yaml",
 )
 @clients_option
+@click.option("--runs", type=click.IntRange(min=1), help="Repetitions of each case, for all alike.")
 @scale_option
 @minutes_option
 @out_option
 def full(
-    path: Path, clients: tuple[str, ...], scale: float, minutes: float | None, out: Path
+    path: Path,
+    clients: tuple[str, ...],
+    runs: int | None,
+    scale: float,
+    minutes: float | None,
+    out: Path,
 ) -> None:
     """Every workload of a suite, for every client: sweeps, load curves, fan-out, catch-up."""
-    suite.run(path, out / "full", clients=clients or None, scale=scale, minutes=minutes)
+    chosen = clients or None
+    suite.run(path, out / "full", clients=chosen, scale=scale, minutes=minutes, runs=runs)
 
 
 @main.command()

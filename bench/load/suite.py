@@ -99,16 +99,17 @@ def run(
     clients: Sequence[str] | None = None,
     scale: float = 1.0,
     minutes: float | None = None,
+    runs: int | None = None,
     *,
     registry: Registry | None = None,
 ) -> list[Result]:
     """Run the suite at ``path``; JSON, ``table.md`` and PNG files are in ``out_dir`` afterwards.
 
     ``clients`` leaves out the others; ``scale`` lengthens or shortens timed phases and backlogs,
-    ``minutes`` sets the length of every timed phase.
+    ``minutes`` sets the length of every timed phase, ``runs`` how often each case is repeated.
     """
     registry = registry or runner.default_registry()
-    entries = [_adapted(entry, clients, scale, minutes) for entry in load(path)]
+    entries = [_adapted(entry, clients, scale, minutes, runs) for entry in load(path)]
     entries = [entry for entry in entries if entry.clients]
     for name in dict.fromkeys(name for entry in entries for name in entry.clients):
         registry.client(name)  # a misspelt one is better known now than in half an hour
@@ -132,7 +133,11 @@ def run(
 
 
 def _adapted(
-    entry: Entry, clients: Sequence[str] | None, scale: float, minutes: float | None
+    entry: Entry,
+    clients: Sequence[str] | None,
+    scale: float,
+    minutes: float | None,
+    runs: int | None,
 ) -> Entry:
     own = entry.settings
     length = own.minutes if own.minutes is not None else entry.workload.testDurationMinutes
@@ -140,7 +145,7 @@ def _adapted(
         own, minutes=minutes if minutes is not None else length * scale, scale=own.scale * scale
     )
     kept = tuple(name for name in entry.clients if clients is None or name in clients)
-    return dataclasses.replace(entry, settings=settings, clients=kept)
+    return dataclasses.replace(entry, settings=settings, clients=kept, runs=runs or entry.runs)
 
 
 def _progress() -> Progress:
