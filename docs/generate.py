@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from generate_protocol import protocol_page
 
+from bench.headline import report
 from raykafka.config import TABLES, ConfigKey, ConfigTable, Importance
 
 DOCS = Path(__file__).parent
@@ -60,7 +63,29 @@ def _facts(table: ConfigTable, key: ConfigKey) -> Iterator[str]:
         yield f"- Also spelled: {', '.join(f'`{alias}`' for alias in key.aliases)}"
 
 
-PAGES = {"configuration.md": configuration_page, "protocol.md": protocol_page}
+def performance_page() -> str:
+    """The text of docs/performance.md with the tables of the last results in it.
+
+    A table stands between comments that name its file below bench/results.
+    """
+    text = (DOCS / "performance.md").read_text(encoding="utf-8")
+    return _RESULT.sub(lambda found: found[1] + _result(found[2]) + found[3], text)
+
+
+def _result(name: str) -> str:
+    path = DOCS.parent / "bench" / "results" / name
+    if path.suffix == ".json":
+        return "\n".join(report.table(json.loads(path.read_text()))) + "\n"
+    return path.read_text(encoding="utf-8")
+
+
+_RESULT = re.compile(r"(<!-- results: ([\w./-]+) -->\n).*?(<!-- end of results -->\n)", re.DOTALL)
+
+PAGES = {
+    "configuration.md": configuration_page,
+    "performance.md": performance_page,
+    "protocol.md": protocol_page,
+}
 
 
 def main(arguments: list[str]) -> int:

@@ -35,15 +35,27 @@ def _cells(row: Row) -> tuple[str, ...]:
     return (row["row"], row["peer"], row["unit"], *figures, row["target"] or "-", verdict)
 
 
-def markdown(rows: Sequence[Row], result: Mapping[str, Any]) -> str:
-    """The table with its environment, what was missing and what was void."""
-    facts = ", ".join(f"{key} {value}" for key, value in result["environment"].items())
-    lines = [f"Machine: {facts}.", "", f"Took {result['seconds']} s.", ""]
-    lines.append("| " + " | ".join(_TITLES) + " | spread of raykafka | spread of the peer | note |")
+def table(rows: Sequence[Row]) -> list[str]:
+    """The rows as lines of Markdown."""
+    titles = (*_TITLES, "spread of raykafka", "spread of the peer", "note")
+    lines = ["| " + " | ".join(titles) + " |"]
     lines.append("| --- | --- | --- | ---: | ---: | ---: | --- | --- | --- | --- | --- |")
     for row in rows:
         spreads = (_spread(row["ours_spread"]), _spread(row["theirs_spread"]))
         lines.append("| " + " | ".join((*_cells(row), *spreads, row["note"])) + " |")
+    return lines
+
+
+def markdown(rows: Sequence[Row], result: Mapping[str, Any]) -> str:
+    """The table with its environment, what was missing and what was void."""
+    facts = ", ".join(f"{key} {value}" for key, value in result["environment"].items())
+    runs = max((row["runs"] for row in rows), default=0)
+    lines = [f"Machine: {facts}.", ""]
+    lines += [
+        f"Medians of {runs} interleaved runs; it took {result['seconds']} s.",
+        "",
+        *table(rows),
+    ]
     for what, entries in (("Missing", result["missing"].items()), ("Void", result["void"])):
         told = [entry if isinstance(entry, str) else ": ".join(entry) for entry in entries]
         lines += ["", f"{what}: {'; '.join(told) or 'nothing'}."]
@@ -61,11 +73,11 @@ def show(rows: Sequence[Row], result: Mapping[str, Any]) -> None:
         console.width = _WIDTH
     for key, value in result["environment"].items():
         console.print(f"{key}: {value}", highlight=False)
-    table = Table(*_TITLES)
+    shown = Table(*_TITLES)
     for row in rows:
         style = {None: "dim", True: "green", False: "red"}[row["met"]]
-        table.add_row(*_cells(row), style=style)
-    console.print(table)
+        shown.add_row(*_cells(row), style=style)
+    console.print(shown)
     for row in rows:
         if row["note"] and row["ours"] is not None:
             console.print(f"{row['row']} ({row['peer']}): {row['note']}", highlight=False)
