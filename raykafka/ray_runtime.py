@@ -164,11 +164,12 @@ def start_controller(
     Raises ``LogDirLockedError`` when another cluster uses ``data_dir``, ``InvalidConfigError`` when
     the running cluster has another one, and ``ClusterUnreachableError`` after ``timeout_s``.
     """
+    node = _this_node()
     spec = ControllerSpec(
         name=controller_name(name),
         cluster_name=name,
         data_dir=data_dir or home,
-        host=_this_node().host,
+        host=node.host,
         configs=dict(configs),
     )
     deadline = _clock.monotonic_ms() + int(timeout_s * 1000)
@@ -177,10 +178,11 @@ def start_controller(
         made = handle is None
         if made:
             try:
-                handle = spawn_controller(MAKERS, spec, home, _this_node().node_id)
+                controller = spawn_controller(MAKERS, spec, home, node)
             except ValueError:
                 continue  # somebody else was faster, or the name of a dead one is still taken
-        controller = RayController(handle)
+        else:
+            controller = RayController(handle)
         try:
             controller.access(max(0.001, (deadline - _clock.monotonic_ms()) / 1000))
         except NetworkError as error:

@@ -11,15 +11,24 @@ buffers are bounded by configuration, and a reservation could keep them from bei
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from raykafka.actors.handles import NAMESPACE, RayBrokerPort, RayPartitionActorPort, find
+from raykafka.actors.handles import (
+    NAMESPACE,
+    RayBrokerPort,
+    RayController,
+    RayPartitionActorPort,
+    find,
+    is_restarted,
+)
 from raykafka.actors.hosts import BrokerHost, ControllerHost, PartitionActorHost, ShellMakers
 from raykafka.actors.ports import BrokerSpec, ControllerSpec, NodeInfo, PartitionActorSpec
-from raykafka.actors.spares import SparePool
+from raykafka.actors.spares import SparePool, new_process_name
+from raykafka.config import BrokerConfig
 
 LOOPBACK_RESOURCE = "raykafka-loopback"
 """Marks the only node of a Ray that lives on one machine: listeners bind loopback there, although
@@ -41,17 +50,28 @@ def _options(name: str, node_id: str, max_restarts: int = 0) -> dict[str, Any]:
     }
 
 
-def spawn_controller(makers: ShellMakers, spec: ControllerSpec, home: str, node_id: str) -> Any:
-    """Create the controller's actor on a node; returns its handle.
+def spawn_controller(
+    makers: ShellMakers, spec: ControllerSpec, home: str, node: NodeInfo
+) -> RayController:
+    """Create the controller's actor on a node, and the processes of the node's partition actors.
 
-    Beside the data directory, ``home`` gets an endpoint file, too.
+    They load what they need while the controller does. Beside the data directory, ``home`` gets an
+    endpoint file, too.
 
     Raises ``ValueError`` while an actor of that name exists.
     """
-    actor = ray.remote(ControllerHost).options(**_options(spec.name, node_id, max_restarts=-1))
-    return actor.remote(
-        makers, spec, home, functools.partial(RaySpawner, makers, spec.cluster_name)
-    )
+    cluster = spec.cluster_name
+    count = BrokerConfig.parse(spec.configs).partition_actors or node.cores or 1
+    names = [new_process_name(cluster) for _ in range(count)]
+    make_spawner = functools.partial(RaySpawner, makers, cluster, {node.node_id: names})
+    options = _options(spec.name, node.node_id, max_restarts=-1)
+    controller = ray.remote(ControllerHost).options(**options)
+    handle = controller.remote(makers, spec, home, make_spawner)
+    return RayController(handle, [_create_process(makers, name, node.node_id) for name in names])
+
+
+def _create_process(makers: ShellMakers, name: str, node_id: str) -> Any:
+    return ray.remote(PartitionActorHost).options(**_options(name, node_id)).remote(makers)
 
 
 class RaySpawner:
@@ -60,13 +80,14 @@ class RaySpawner:
     It keeps ``partition.actor.spares`` processes ready on every node with a broker.
     """
 
-    def __init__(self, makers: ShellMakers, cluster: str) -> None:
+    def __init__(
+        self, makers: ShellMakers, cluster: str, prepared: Mapping[str, Sequence[str]]
+    ) -> None:
+        """``prepared`` are the names of the processes created with a new controller, by node."""
         self._makers = makers
-        self._spares = SparePool(cluster, self._create_process)
-
-    def _create_process(self, name: str, node_id: str) -> Any:
-        actor = ray.remote(PartitionActorHost).options(**_options(name, node_id))
-        return actor.remote(self._makers)
+        create = functools.partial(_create_process, makers)
+        # A controller that was restarted asks each process who it has become.
+        self._spares = SparePool(cluster, create, {} if is_restarted() else prepared)
 
     def nodes(self) -> list[NodeInfo]:
         """Every living node of the Ray cluster."""

@@ -198,8 +198,10 @@ class RayControllerPort:
 class RayController:
     """The runtime's view of the controller, for callers without an event loop."""
 
-    def __init__(self, handle: Any) -> None:
+    def __init__(self, handle: Any, processes: Sequence[Any] = ()) -> None:
+        """``processes`` were created with the controller, and end with it if it is killed."""
         self._handle = handle
+        self._processes = processes
 
     def access(self, timeout_s: float) -> ClusterAccess:
         """Where the controller listens, once it has started.
@@ -221,4 +223,5 @@ class RayController:
 
     def kill(self) -> None:
         """End the controller's process; Ray does not restart it."""
-        ray.kill(self._handle, no_restart=True)
+        for handle in (self._handle, *self._processes):
+            ray.kill(handle, no_restart=True)

@@ -9,18 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-import pyarrow as pa
-
 from raykafka.clock import Clock
 from raykafka.errors import LogDamagedError
 from raykafka.log.batch import decode_batch, encode_batch
-from raykafka.log.schema import UNTYPED_VALUE_SCHEMA, storage_schema
+from raykafka.log.schema import UNTYPED_SCHEMA
+from raykafka.log.small_batch import MAX_ROWS, SmallRecords, encode_records
 from raykafka.model import PartitionId
 from raykafka.storage.api import SegmentStore
 from raykafka.storage.log_types import LogConfig
 from raykafka.storage.partition_log import PartitionLog
 
-_SCHEMA: Final = storage_schema(UNTYPED_VALUE_SCHEMA)
 _READ_BYTES: Final = 8 << 20
 # A log of state is never deleted by age, and flushed by its shell.
 _CONFIG: Final = LogConfig(segment_ms=(1 << 63) - 1, retention_ms=-1)
@@ -44,7 +42,7 @@ class PartitionMachineLog:
             partition,
             topic,
             _CONFIG,
-            [_SCHEMA],
+            [UNTYPED_SCHEMA],
             now_ms=clock.now_ms(),
         )
         if self._log.damaged:
@@ -65,23 +63,17 @@ class PartitionMachineLog:
         offset = self._log.log_start_offset
         while offset < end:
             for message in self._log.read(offset, max_bytes=_READ_BYTES, up_to=end):
-                batch = decode_batch(message, _SCHEMA, columns=["value"])
+                batch = decode_batch(message, UNTYPED_SCHEMA, columns=["value"])
                 offset += batch.num_rows
                 yield batch.column("value").to_pylist()
 
     def append(self, records: Sequence[bytes], now_ms: int) -> None:
         """Write ``records`` as one batch."""
-        count = len(records)
-        batch = pa.record_batch(
-            [
-                pa.array([now_ms] * count, pa.timestamp("ms")),
-                pa.nulls(count, _SCHEMA.field(1).type),
-                pa.nulls(count, _SCHEMA.field(2).type),
-                pa.array(records, pa.binary()),
-            ],
-            schema=_SCHEMA,
-        )
-        encoded = encode_batch(batch, self._partition)
+        small = SmallRecords([now_ms] * len(records), None, records)
+        if len(records) <= MAX_ROWS:
+            encoded = encode_records(small, self._partition)
+        else:
+            encoded = encode_batch(small.to_arrow(), self._partition)
         message = bytearray().join(encoded.chunks)
         self._log.append(message, encoded.header, leader_epoch=self._epoch, now_ms=now_ms)
 

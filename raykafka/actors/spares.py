@@ -12,7 +12,7 @@ import asyncio
 import logging
 import secrets
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from raykafka.actors.handles import RayPartitionActorPort, call, find, list_names
@@ -32,9 +32,13 @@ _REFILL_S = 1.0
 class SparePool:
     """The processes of one cluster's partition actors, on all of its nodes."""
 
-    def __init__(self, cluster: str, create: CreateProcess) -> None:
+    def __init__(
+        self, cluster: str, create: CreateProcess, prepared: Mapping[str, Sequence[str]]
+    ) -> None:
+        """``prepared`` are the names of processes that are being created, by node."""
         self._cluster = cluster
         self._create = create
+        self._prepared = dict(prepared)
         self._spares: dict[str, deque[Any]] = {}
         self._taken: set[Any] = set()
         """Ids of those that were told to become somebody, and may not have done so yet."""
@@ -44,9 +48,14 @@ class SparePool:
     async def expect(self, spec: BrokerSpec) -> None:
         """A broker starts: create the processes that it will need, unless its node has some."""
         config = BrokerConfig.parse(spec.configs)
+        node_id = spec.node.node_id
+        # They are taken as they are: asking who they are would wait until they have loaded all.
+        prepared = [find(name) for name in self._prepared.pop(node_id, ())]
+        if prepared:
+            self._spares[node_id] = deque(handle for handle in prepared if handle is not None)
         await self._adopt()
-        if spec.node.node_id not in self._spares:
-            self._fill(spec.node.node_id, config.partition_actors or spec.node.cores or 1)
+        if prepared or node_id not in self._spares:
+            self._fill(node_id, config.partition_actors or spec.node.cores or 1)
 
     async def take(self, spec: PartitionActorSpec) -> Any:
         """Handle of a process that has become the partition actor of ``spec``.
@@ -59,7 +68,7 @@ class SparePool:
         while spares and handle is None:
             handle = await self._become(spares.popleft(), spec)
         if handle is None:
-            handle = self._create(self._new_name(), node_id)
+            handle = self._create(new_process_name(self._cluster), node_id)
             await call(handle, "become", spec)
         if node_id not in self._timers:
             wanted = BrokerConfig.parse(spec.configs).partition_actor_spares
@@ -100,7 +109,7 @@ class SparePool:
     def _fill(self, node_id: str, wanted: int) -> None:
         spares = self._spares.setdefault(node_id, deque())
         while len(spares) < wanted and not self._closed:
-            spares.append(self._create(self._new_name(), node_id))
+            spares.append(self._create(new_process_name(self._cluster), node_id))
 
     async def _adopt(self) -> dict[str, Any]:
         """Look at all processes of the cluster; returns the partition actors among them by name.
@@ -108,7 +117,7 @@ class SparePool:
         Spares that a former controller left become this one's.
         """
         actors: dict[str, Any] = {}
-        for process in list_names(self._prefix):
+        for process in list_names(_prefix(self._cluster)):
             handle = find(process)
             if handle is None or handle._actor_id in self._known():
                 continue
@@ -124,9 +133,11 @@ class SparePool:
     def _known(self) -> set[Any]:
         return {handle._actor_id for spares in self._spares.values() for handle in spares}
 
-    @property
-    def _prefix(self) -> str:
-        return f"{self._cluster}/partition-process-"
 
-    def _new_name(self) -> str:
-        return self._prefix + secrets.token_hex(4)
+def new_process_name(cluster: str) -> str:
+    """A name for another process of the cluster."""
+    return _prefix(cluster) + secrets.token_hex(4)
+
+
+def _prefix(cluster: str) -> str:
+    return f"{cluster}/partition-process-"
