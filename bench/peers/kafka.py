@@ -140,7 +140,7 @@ class Kafka(Peer):
 
     def _format(self, folder: Path) -> None:
         (folder / "log4j2.properties").write_text(LOGGING)
-        cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        cluster = _cluster_id()
         formatting = []
         for node in self._nodes:
             node.folder.mkdir(parents=True)
@@ -248,6 +248,14 @@ def java_command(main: str, *arguments: str, heap: str, logging: Path | None = N
     if logging is not None:
         options.append(f"-Dlog4j2.configurationFile={logging}")
     return [*_dying_with_parent(), java, *options, "-cp", jars.class_path(), main, *arguments]
+
+
+def _cluster_id() -> str:
+    """A new id as Kafka writes them, which never begin like an option of the command line."""
+    while True:
+        found = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        if not found.startswith("-"):
+            return found
 
 
 def _dying_with_parent() -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
@@ -280,3 +281,9 @@ class TestClients:
             0: [b"b"],
             1: [b"a", b"c", b"d"],
         }
+
+
+def test_a_cluster_id_is_never_taken_for_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = iter([b"\xf8" + bytes(15), b"\x01" + bytes(15)])  # the first begins with a hyphen
+    monkeypatch.setattr("uuid.uuid4", lambda: uuid.UUID(bytes=next(drawn)))
+    assert kafka._cluster_id().startswith("AQAA")
