@@ -94,20 +94,24 @@ def plot(rows: Sequence[Row], path: Path) -> None:
         return
     names = [f"{row['row']}\n{row['peer'].removeprefix('Apache Kafka, ')}" for row in shown]
     figure, axes = plt.subplots(figsize=(10, 0.45 * len(shown) + 1.2), layout="constrained")
-    colours = {None: "#8a8f98", True: "#2f7d4f", False: "#b5473c"}
+    grey, green, red = "#8a8f98", "#2f7d4f", "#b5473c"
+    colours = {None: grey, True: green, False: red}
     places = range(len(shown))
     better = [_times_better(row, row["ratio"]) for row in shown]
-    axes.barh(places, better, color=[colours[row["met"]] for row in shown], height=0.62, left=0)
-    for place, row, value in zip(places, shown, better, strict=True):
-        axes.text(value * 1.06, place, f"{value:.3g}x", va="center", fontsize=8)
-        if row["bound"] is not None:
-            bound = _times_better(row, row["bound"])
-            axes.plot([bound, bound], [place - 0.4, place + 0.4], color="black", linewidth=1.4)
     axes.set_xscale("log")
+    axes.set_ylim(-0.7, len(shown) - 0.3)
     axes.axvline(1, color="black", linewidth=0.6)
+    widths = [value - 1 for value in better]
+    axes.barh(places, widths, left=1, color=[colours[row["met"]] for row in shown], height=0.62)
+    for place, row, value in zip(places, shown, better, strict=True):
+        bound = None if row["bound"] is None else _times_better(row, row["bound"])
+        if bound is not None:
+            axes.plot([bound, bound], [place - 0.4, place + 0.4], color="black", linewidth=1.4)
+        furthest = max(value, 1.0, bound or 0.0)
+        axes.text(furthest * 1.08, place, f"{value:.3g}x", va="center", fontsize=8)
     axes.set_yticks(places, names, fontsize=7)
     axes.invert_yaxis()
-    axes.set_xlabel("times better than the peer (black: target; green: met)")
+    axes.set_xlabel("times better than the peer (tick: target; green: met; grey: no target)")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=130)
     plt.close(figure)

@@ -66,7 +66,8 @@ class Row:
 
     def _met(self, result: Mapping[str, Any]) -> bool | None:
         ratio, ours = result["ratio"], result["ours"]
-        if ours is None or (self.bound is not None and ratio is None):
+        aimless = self.bound is None and self.most is None
+        if aimless or ours is None or (self.bound is not None and ratio is None):
             return None
         met = self.most is None or ours <= self.most
         if self.bound is not None:
