@@ -16,7 +16,12 @@ from raykafka.client.producing.delivery import Driver, Group
 from raykafka.client.producing.futures import RecordFuture
 from raykafka.client.producing.groups import Chunk
 from raykafka.clock import Clock
-from raykafka.errors import BufferExhaustedError, ClientClosedError, MessageTooLargeError
+from raykafka.errors import (
+    BufferExhaustedError,
+    ClientClosedError,
+    IllegalStateError,
+    MessageTooLargeError,
+)
 
 FIRST_RESERVE_BYTES = 64 << 10
 """What a new chunk takes of ``buffer_memory``; it takes more as it grows, so that a producer of
@@ -24,6 +29,8 @@ many quiet topics is not held up by memory that nobody uses."""
 
 MOMENT_S = 50e-6
 """How long to let other threads run when one was interrupted while it changed a chunk."""
+PATIENCE_MS = 10_000
+"""After which that thread must be the one that waits, called by a signal or a finalizer."""
 
 NEVER_MS = 1 << 62
 
@@ -71,7 +78,8 @@ class Accumulator:
         self._max_block_ms = max_block_ms
         self._clock = clock
         self._now_s = clock.now_s
-        self._moment = threading.Event()
+        self._moment = threading.Lock()
+        self._moment.acquire()
         self._lock = threading.Lock()
         """Held to open and close chunks and to count memory; a chunk's ``free`` comes after it."""
         self._open: dict[Group, TopicBuffer] = {}
@@ -94,6 +102,9 @@ class Accumulator:
         if chunk is None:
             return self.append(buffer, value, key, None, None, None, size)
         now_s = self._now_s()
+        # Made before the chunk is taken: it may set off the garbage collector, and with it a
+        # finalizer that sends, which would wait for the chunk that this thread has.
+        future = RecordFuture()
         try:
             del chunk.free
         except AttributeError:  # it was closed, or another thread was interrupted in what follows
@@ -106,7 +117,6 @@ class Accumulator:
                 and chunk.since_s <= now_s < chunk.until_s
                 and (key is None or keys is not None)
             ):
-                future = RecordFuture()
                 values = chunk.values
                 future._group, future._index = chunk, len(values)
                 values.append(value)
@@ -281,12 +291,17 @@ class Accumulator:
     def _take_chunk(self, buffer: TopicBuffer) -> Chunk | None:
         """The open chunk, which nobody else changes until it is set ``free``; None if none is."""
         chunk = buffer.chunk
-        while chunk is not None:
-            try:
-                del chunk.free
-                break
-            except AttributeError:  # only until the interpreter goes on with the thread that has it
-                self._moment.wait(MOMENT_S)
+        if chunk is None or _took(chunk):
+            return chunk
+        # Only until the interpreter goes on with the thread that has it.
+        deadline = Deadline(self._clock, PATIENCE_MS)
+        while not _took(chunk):
+            self._moment.acquire(timeout=MOMENT_S)
+            if deadline.expired:
+                raise IllegalStateError(
+                    "the producer was used by a signal handler or a finalizer that interrupted it "
+                    "in the middle of a send; hand the work to another thread there"
+                )
         return chunk
 
     def _close_chunk(self, buffer: TopicBuffer) -> None:
@@ -327,3 +342,12 @@ class Accumulator:
                     self._lock.acquire()
         finally:
             self._short_of_memory -= 1
+
+
+def _took(chunk: Chunk) -> bool:
+    """Take a chunk if nobody has it."""
+    try:
+        del chunk.free
+    except AttributeError:
+        return False
+    return True

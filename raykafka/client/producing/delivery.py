@@ -28,6 +28,9 @@ class Driver(Protocol):
     ) -> bool:
         """Do the I/O, or wait for who does, until ``settled()``; False when the time is up."""
 
+    def expect_answer(self) -> None:
+        """A callback waits for an answer that is on its way: look for it. Must not block."""
+
 
 class Delivery:
     """One batch on its way to one partition. Owned by whoever holds the sender's turn."""
@@ -137,4 +140,7 @@ class Group(ABC):
 
     def subscribe(self, index: int, callback: Callable[[], None]) -> bool:
         """See ``futures.Group``."""
-        return self.driver.callbacks.add(self, index, callback)
+        waits = self.driver.callbacks.add(self, index, callback)
+        if waits and self.deliveries is not None:
+            self.driver.expect_answer()
+        return waits

@@ -97,7 +97,7 @@ class Chunk(Group):
         index = len(self.values)
         self.values.append(value)
         self.size += size
-        if not index or timestamp_ms != self.mark_ms[-1]:
+        if not self.mark_ms or timestamp_ms != self.mark_ms[-1]:
             self.mark_index.append(index)
             self.mark_ms.append(timestamp_ms)
         if key is not None or self.keys is not None:

@@ -106,6 +106,10 @@ class Sender:
         if self._asleep or not self._lingers:
             self._bell.ring()
 
+    def expect_answer(self) -> None:
+        """See ``delivery.Driver``."""
+        self._bell.ring()
+
     def assist(self) -> None:
         """See ``accumulator.Sending``."""
         if not self._turn.try_enter():
@@ -116,6 +120,8 @@ class Sender:
             self._served_ms = now_ms = self._clock.monotonic_ms()
             self._transmitter.serve(now_ms)
             self._connections.pump(0)
+            if self.callbacks.waiting and self._transmitter.unsettled:
+                self.expect_answer()
         except BaseException:
             self._transmitter.reset()
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import threading
@@ -277,3 +278,47 @@ def test_an_interrupted_thread_leaves_a_chunk_that_can_be_closed(key: bytes | No
         assert accumulator.used_bytes == 0
     finally:
         signal.signal(signal.SIGALRM, before)
+
+
+def test_a_finalizer_may_send_while_a_send_is_under_way() -> None:
+    world = World(batch_size=1 << 20, buffer_memory=1 << 30, linger_ms=60_000)
+    accumulator = world.accumulator
+    buffer = accumulator.new_buffer("t", 1 << 20)
+
+    class Farewell:
+        def __init__(self) -> None:
+            self.itself = self  # so that only the garbage collector can free it
+
+        def __del__(self) -> None:
+            accumulator.append_plain(buffer, b"bye", None, 10)
+
+    def send() -> None:
+        for _ in range(300):
+            Farewell()
+            accumulator.append_plain(buffer, b"v", None, 10)
+
+    before = gc.get_threshold()
+    gc.set_threshold(1)
+    try:
+        thread = threading.Thread(target=send, daemon=True)
+        thread.start()
+        thread.join(5)
+        assert not thread.is_alive()
+    finally:
+        gc.set_threshold(*before)
+    gc.collect()
+    accumulator.close_all()
+    values = [value for chunk in world.take() for value in chunk.values]
+    assert values.count(b"v") == values.count(b"bye") == 300
+
+
+def test_an_append_that_was_interrupted_leaves_a_chunk_that_takes_more() -> None:
+    world = World(batch_size=1 << 20, buffer_memory=1 << 30, linger_ms=60_000)
+    buffer = world.accumulator.new_buffer("t", 1 << 20)
+    world.accumulator.append(buffer, b"first", None, None, None, None, 10)
+    chunk = buffer.chunk
+    assert chunk is not None
+    chunk.mark_index.clear()  # what an exception behind the value's own append leaves
+    chunk.mark_ms.clear()
+    chunk.append(b"second", None, None, None, 7, 10)
+    assert chunk.mark_ms == [7]
