@@ -17,6 +17,8 @@ import pyarrow as pa
 
 HEAD_BYTES = 20
 SMALLEST_RECORD = HEAD_BYTES
+KEYS = 1000
+"""Different keys of a keyed load."""
 _POOL_ROWS = 1000
 _HEAD = np.dtype([("producer", ">u4"), ("sequence", ">u8"), ("sent", ">u8")])
 
@@ -63,6 +65,10 @@ class Records:
         data = self.matrix().tobytes()
         size = self.size
         return [data[start : start + size] for start in range(0, len(data), size)]
+
+    def keys(self) -> list[bytes]:
+        """Keys that go round, as every keyed client sends them."""
+        return [b"key-%d" % (number % KEYS) for number in range(self.count)]
 
     def column(self) -> pa.Array:
         """A binary column of them."""

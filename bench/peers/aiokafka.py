@@ -32,8 +32,9 @@ from bench.peers.api import (
     Options,
     ProducerDriver,
     Topic,
+    check_time,
 )
-from bench.peers.confluent import ACK_S, RECORDS_PER_CALL, check_time, key_list
+from bench.peers.confluent import ACK_S, RECORDS_PER_CALL
 from bench.peers.kafka_python import join_parts
 
 BATCH_BYTES = 1_000_000
@@ -94,7 +95,7 @@ class RecordProducer(ProducerDriver):
         return producer
 
     def prepare(self, records: Records, keyed: bool = False) -> Any:
-        return records.values(), key_list(records) if keyed else None
+        return records.values(), records.keys() if keyed else None
 
     def send_all(self, prepared: Any) -> None:
         self._loop.run(self._send_all(*prepared))

@@ -8,6 +8,7 @@ it; everything that can be prepared is prepared before.
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -170,3 +171,9 @@ class Client(ABC):
     @abstractmethod
     def consumer(self, address: Address, topic: Topic, options: Options) -> ConsumerDriver:
         """Connect a consumer at the beginning of every partition, without a group."""
+
+
+def check_time(deadline: float, seen: int, count: int) -> None:
+    """Raise ``TimeoutError`` after the deadline."""
+    if time.monotonic() > deadline:
+        raise TimeoutError(f"{seen} of {count} records came in time")

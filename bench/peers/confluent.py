@@ -26,14 +26,20 @@ from typing import TYPE_CHECKING, Any
 
 from bench.measuring.records import Records
 from bench.measuring.verification import Taken
-from bench.peers.api import Address, Client, ConsumerDriver, Options, ProducerDriver, Topic
+from bench.peers.api import (
+    Address,
+    Client,
+    ConsumerDriver,
+    Options,
+    ProducerDriver,
+    Topic,
+    check_time,
+)
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, KafkaError, Message, Producer
     from confluent_kafka.admin import AdminClient
 
-KEYS = 1000
-"""Different keys of a keyed load."""
 RECORDS_PER_CALL = 500
 QUEUED_RECORDS = 1_000_000
 QUEUED_KB = 1 << 20
@@ -163,7 +169,7 @@ class BulkProducer(ProducerDriver):
         return producer
 
     def prepare(self, records: Records, keyed: bool = False) -> Any:
-        return records.values(), key_list(records) if keyed else None
+        return records.values(), records.keys() if keyed else None
 
     def send_all(self, prepared: Any) -> None:
         values, keys = prepared
@@ -343,17 +349,6 @@ def raise_error(message: Message) -> None:
     from confluent_kafka import KafkaException
 
     raise KafkaException(message.error())
-
-
-def key_list(records: Records) -> list[bytes]:
-    """Keys that go round, as every keyed client sends them."""
-    return [b"key-%d" % (number % KEYS) for number in range(records.count)]
-
-
-def check_time(deadline: float, seen: int, count: int) -> None:
-    """Raise ``TimeoutError`` after the deadline."""
-    if time.monotonic() > deadline:
-        raise TimeoutError(f"{seen} of {count} records came in time")
 
 
 def wait_for_leaders(client: Producer | Consumer, topic: Topic) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from bench.peers.api import Address, Options
+from bench.peers.api import (
+    Address,
+    Options,
+    check_time,
+)
 from bench.peers.confluent import (
     CallbackProducer,
     ConfluentClient,
     RecordConsumer,
-    check_time,
     quiet,
     raise_error,
 )

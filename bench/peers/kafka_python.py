@@ -16,8 +16,16 @@ from typing import Any
 
 from bench.measuring.records import Records
 from bench.measuring.verification import Taken
-from bench.peers.api import Address, Client, ConsumerDriver, Options, ProducerDriver, Topic
-from bench.peers.confluent import ACK_S, RECORDS_PER_CALL, check_time, key_list
+from bench.peers.api import (
+    Address,
+    Client,
+    ConsumerDriver,
+    Options,
+    ProducerDriver,
+    Topic,
+    check_time,
+)
+from bench.peers.confluent import ACK_S, RECORDS_PER_CALL
 
 BATCH_BYTES = 1_000_000
 
@@ -48,7 +56,7 @@ class RecordProducer(ProducerDriver):
         return producer
 
     def prepare(self, records: Records, keyed: bool = False) -> Any:
-        return records.values(), key_list(records) if keyed else None
+        return records.values(), records.keys() if keyed else None
 
     def send_all(self, prepared: Any) -> None:
         values, keys = prepared

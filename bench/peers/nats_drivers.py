@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import uvloop
 
-from bench.measuring.records import Records
+from bench.measuring.records import KEYS, Records
 from bench.measuring.verification import Taken
 from bench.peers.api import Address, ConsumerDriver, Options, ProducerDriver, Topic
 
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from nats.aio.msg import Msg
     from nats.js import JetStreamContext
 
-KEYS = 1000
-"""Different keys of a keyed load."""
 UNACKNOWLEDGED = 10_000
 """Records under way at a time."""
 ACK_TIMEOUT_S = 60.0

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from bench.measuring.records import Records
+from bench.measuring.records import KEYS, Records
 from bench.measuring.verification import Taken
 from bench.measuring.worker import Worker
 from bench.peers.api import (
@@ -36,8 +36,6 @@ from bench.peers.api import (
 if TYPE_CHECKING:
     from ray.util.queue import Queue
 
-KEYS = 1000
-"""Different keys of a keyed load."""
 NAMESPACE = "bench"
 _drivers = 0
 """How many drivers of this process use its connection to Ray."""

@@ -32,12 +32,10 @@ from bench.peers.api import (
     Peer,
     ProducerDriver,
     Topic,
+    check_time,
 )
 from raykafka import NewTopic, TopicPartition
 from raykafka.client.consuming.polled_tables import PartitionBatch
-
-KEYS = 1000
-"""Different keys of a keyed load."""
 
 
 @dataclass
@@ -114,7 +112,7 @@ class RecordProducer(ProducerDriver):
         self._producer.partitions_for(topic.name)
 
     def prepare(self, records: Records, keyed: bool = False) -> Any:
-        return records.values(), key_list(records) if keyed else None
+        return records.values(), records.keys() if keyed else None
 
     def send_all(self, prepared: Any) -> None:
         values, keys = prepared
@@ -151,7 +149,7 @@ class TableProducer(RecordProducer):
     def prepare(self, records: Records, keyed: bool = False) -> list[pa.Table]:
         columns = {"value": records.column()}
         if keyed:
-            columns["key"] = pa.array(key_list(records), pa.binary())
+            columns["key"] = pa.array(records.keys(), pa.binary())
         table, step = pa.table(columns), self._options.batch
         return [table.slice(start, step) for start in range(0, records.count, step)]
 
@@ -161,11 +159,6 @@ class TableProducer(RecordProducer):
         for table in prepared:
             send_table(topic, table, key=key)
         self.flush()
-
-
-def key_list(records: Records) -> list[bytes]:
-    """Keys that go round, as every keyed client sends them."""
-    return [b"key-%d" % (number % KEYS) for number in range(records.count)]
 
 
 class RecordConsumer(ConsumerDriver):
@@ -189,7 +182,7 @@ class RecordConsumer(ConsumerDriver):
             for partition, records in poll(timeout_ms=1000).items():
                 read.append((partition.partition, [record.value for record in records]))
                 seen += len(records)
-            _check_time(deadline, seen, count)
+            check_time(deadline, seen, count)
         return read
 
     def taken(self, read: Any) -> Sequence[Taken]:
@@ -222,7 +215,7 @@ class TableConsumer(RecordConsumer):
                 crc32c(memoryview(found.batch.column(0).buffers()[2]))
                 read.append(found)
                 seen += found.batch.num_rows
-            _check_time(deadline, seen, count)
+            check_time(deadline, seen, count)
         return read
 
     def taken(self, read: list[PartitionBatch]) -> Sequence[Taken]:
@@ -231,11 +224,6 @@ class TableConsumer(RecordConsumer):
             columns = partitions.setdefault(found.partition.partition, [])
             columns.append(found.batch.column(0))
         return [Taken(partition, columns) for partition, columns in partitions.items()]
-
-
-def _check_time(deadline: float, seen: int, count: int) -> None:
-    if time.monotonic() > deadline:
-        raise TimeoutError(f"{seen} of {count} records came in time")
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.measuring.records import Records
+from bench.measuring.records import KEYS, Records
 from bench.measuring.verification import Taken
 from bench.peers.api import (
     Address,
@@ -36,8 +36,6 @@ from bench.peers.local_server import HOST, LocalServer, free_port
 if TYPE_CHECKING:
     import redis
 
-KEYS = 1000
-"""Different keys of a keyed load."""
 PIPELINE = 1000
 """Commands sent at a time; larger pipelines were not faster."""
 READ_COUNT = 1000

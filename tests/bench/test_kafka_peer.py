@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from bench.measuring.records import Records
 from bench.measuring.verification import VoidRunError, verify_ends
 from bench.peers import aiokafka, confluent, jars, kafka, kafka_python, kafka_tools
 from bench.peers.api import NotOfferedError, Options, Topic
@@ -269,11 +268,6 @@ class TestClients:
         assert confluent.producer_settings("h:1", options)["linger.ms"] == 7
         assert confluent.producer_settings("h:1", options)["batch.size"] == 10
         assert confluent.consumer_settings("h:1", options)["fetch.wait.max.ms"] == 9
-
-    def test_keys_go_round(self) -> None:
-        keys = confluent.key_list(Records(2001, 100))
-        assert keys[0] == keys[1000] == keys[2000]
-        assert len(set(keys)) == confluent.KEYS
 
     def test_parts_of_a_partition_are_joined_in_order(self) -> None:
         parts = kafka_python.join_parts([(1, [b"a"]), (0, [b"b"]), (1, [b"c", b"d"])])

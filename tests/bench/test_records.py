@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bench.measuring.records import HEAD_BYTES, Records, heads
+from bench.measuring.records import HEAD_BYTES, KEYS, Records, heads
 from bench.measuring.verification import Taken, VoidRunError, verify, verify_ends
 
 RECORDS = Records(5000, 100, producer=7, first=40)
@@ -20,6 +20,12 @@ def test_values_column_and_matrix_are_the_same_bytes() -> None:
     assert RECORDS.matrix().tobytes() == b"".join(values)
     assert {len(value) for value in values} == {100}
     assert len(set(values)) == 5000
+
+
+def test_keys_go_round() -> None:
+    keys = Records(2 * KEYS + 1, 100).keys()
+    assert keys[0] == keys[KEYS] == keys[2 * KEYS]
+    assert len(set(keys)) == KEYS
 
 
 def test_a_stamped_record_differs_in_its_time_only() -> None:
