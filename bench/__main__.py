@@ -93,7 +93,10 @@ def full(
 ) -> None:
     """Every workload of a suite, for every client: sweeps, load curves, fan-out, catch-up."""
     chosen = clients or None
-    suite.run(path, out / "full", clients=chosen, scale=scale, minutes=minutes, runs=runs)
+    try:
+        suite.run(path, out / "full", clients=chosen, scale=scale, minutes=minutes, runs=runs)
+    except workload.WorkloadError as error:
+        raise click.ClickException(str(error)) from None
 
 
 @main.command()
@@ -131,10 +134,14 @@ def run_files(
     """Workload files of the OpenMessaging Benchmark, for every client."""
     chosen = clients or ("raykafka", "confluent-kafka")
     settings = runner.Settings(minutes=minutes, scale=scale)
+    try:
+        loads = [workload.load(file) for file in files]
+    except workload.WorkloadError as error:
+        raise click.ClickException(str(error)) from None
     with runner.Servers(runner.default_registry()) as servers:
-        for file in files:
+        for load in loads:
             found = runner.run_workload(
-                workload.load(file), chosen, out / "workloads", settings, runs=runs, servers=servers
+                load, chosen, out / "workloads", settings, runs=runs, servers=servers
             )
             click.echo(results.table(found))
 
