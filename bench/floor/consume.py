@@ -10,8 +10,9 @@ from multiprocessing.connection import Connection
 import pyarrow as pa
 
 from bench.floor.cluster import bench_cluster, new_topic, sealed_segments
-from bench.floor.measure import Row, interleaved, median_of, percentile
+from bench.floor.measure import Row, interleaved, median_of
 from bench.floor.server import SCHEMA, FloorClient, floor_server
+from bench.measuring.statistics import percentile
 from raykafka.client.cluster.bootstrap import Bootstrap
 from raykafka.client.consumer import Consumer
 from raykafka.model import TopicPartition

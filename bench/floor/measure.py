@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 
+from bench.measuring.statistics import percentile
+
 
 @dataclass
 class Row:
@@ -30,12 +32,6 @@ class Row:
     @property
     def ratio(self) -> float | None:
         return self.ours / self.theirs if self.theirs else None
-
-
-def percentile(samples: Sequence[float], share: float) -> float:
-    """The value below which ``share`` (0 to 1) of the samples lie."""
-    ordered = sorted(samples)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
 def microseconds(call: Callable[[], object], count: int) -> list[float]:

@@ -8,8 +8,9 @@ import time
 import pyarrow as pa
 
 from bench.floor.cluster import bench_cluster, new_topic
-from bench.floor.measure import Row, interleaved, median_of, microseconds, percentile
+from bench.floor.measure import Row, interleaved, median_of, microseconds
 from bench.floor.server import SCHEMA, FloorClient, floor_server
+from bench.measuring.statistics import percentile
 
 BATCH = 10_000
 RECORD = os.urandom(100)

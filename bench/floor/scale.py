@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from bench.floor.cluster import actor_pids, bench_cluster, new_topic, resident_bytes
 from bench.floor.consume import RECORD
-from bench.floor.measure import Row, microseconds, percentile
+from bench.floor.measure import Row, microseconds
+from bench.measuring.statistics import percentile
 from raykafka.client.admin import NewTopic
 from raykafka.network.client import Connection
 from raykafka.protocol.messages import ApiKey, FetchPartition, FetchRequest

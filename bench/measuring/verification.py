@@ -49,6 +49,14 @@ def _as_bytes(value: bytes | pa.Array) -> bytes | memoryview:
     return memoryview(value.buffers()[2])[offsets[start] : offsets[end]]
 
 
+def join_parts(read: Sequence[tuple[int, list[bytes]]]) -> list[Taken]:
+    """The helpings of each partition in one piece."""
+    partitions: dict[int, list[bytes]] = {}
+    for partition, values in read:
+        partitions.setdefault(partition, []).extend(values)
+    return [Taken(partition, values) for partition, values in partitions.items()]
+
+
 def verify(taken: Iterable[Taken], sent: Sequence[Records]) -> int:
     """Check everything that was read against everything that was sent; the number of records.
 

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 import uvloop
 
 from bench.measuring.records import Records
-from bench.measuring.verification import Taken
+from bench.measuring.verification import Taken, join_parts
 from bench.peers.api import (
     Address,
     Client,
@@ -35,7 +35,6 @@ from bench.peers.api import (
     check_time,
 )
 from bench.peers.confluent import ACK_S, RECORDS_PER_CALL
-from bench.peers.kafka_python import join_parts
 
 BATCH_BYTES = 1_000_000
 T = TypeVar("T")

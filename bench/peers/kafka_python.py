@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.measuring.records import Records
-from bench.measuring.verification import Taken
+from bench.measuring.verification import Taken, join_parts
 from bench.peers.api import (
     Address,
     Client,
@@ -130,14 +130,6 @@ class RecordConsumer(ConsumerDriver):
 
     def close(self) -> None:
         self._consumer.close()
-
-
-def join_parts(read: Sequence[tuple[int, list[bytes]]]) -> list[Taken]:
-    """The helpings of each partition in one piece."""
-    partitions: dict[int, list[bytes]] = {}
-    for partition, values in read:
-        partitions.setdefault(partition, []).extend(values)
-    return [Taken(partition, values) for partition, values in partitions.items()]
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from crc32c import crc32c
 
 import raykafka
 from bench.measuring.records import Records
-from bench.measuring.verification import Taken
+from bench.measuring.verification import Taken, join_parts
 from bench.peers.api import (
     Address,
     Client,
@@ -186,10 +186,7 @@ class RecordConsumer(ConsumerDriver):
         return read
 
     def taken(self, read: Any) -> Sequence[Taken]:
-        partitions: dict[int, list[bytes]] = {}
-        for partition, values in read:
-            partitions.setdefault(partition, []).extend(values)
-        return [Taken(partition, values) for partition, values in partitions.items()]
+        return join_parts(read)
 
     def poll_values(self, timeout_s: float) -> Mapping[int, Sequence[bytes]]:
         polled = self._consumer.poll(timeout_ms=int(timeout_s * 1000))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.measuring.verification import VoidRunError, verify_ends
+from bench.measuring.verification import VoidRunError, join_parts, verify_ends
 from bench.peers import aiokafka, confluent, jars, kafka, kafka_python, kafka_tools
 from bench.peers.api import NotOfferedError, Options, Topic
 
@@ -270,7 +270,7 @@ class TestClients:
         assert confluent.consumer_settings("h:1", options)["fetch.wait.max.ms"] == 9
 
     def test_parts_of_a_partition_are_joined_in_order(self) -> None:
-        parts = kafka_python.join_parts([(1, [b"a"]), (0, [b"b"]), (1, [b"c", b"d"])])
+        parts = join_parts([(1, [b"a"]), (0, [b"b"]), (1, [b"c", b"d"])])
         assert {part.partition: part.values for part in parts} == {
             0: [b"b"],
             1: [b"a", b"c", b"d"],
