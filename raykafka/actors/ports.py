@@ -12,8 +12,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from raykafka.errors import RaykafkaError
 from raykafka.model import Endpoint, PartitionId
-from raykafka.protocol.messages import ApiKey, Message
+from raykafka.protocol.messages import ApiKey, HelloResponse, Message
 
 Buffer = Any
 """Anything with the buffer protocol: bytes, bytearray, memoryview, ``pa.Buffer``."""
@@ -45,6 +46,68 @@ class Reply(Protocol):
 
     def on_writable(self, callback: Callable[[], None]) -> None:
         """Call once when ``writable`` is true again (at once, if it is now)."""
+
+
+OnResponse = Callable[["Message | RaykafkaError", memoryview], None]
+"""What a request's answer, or its end, is handed to: (response or error, payload)."""
+
+
+class PeerConnection(Protocol):
+    """A connection to another actor's listener, on which this side has proven to be a broker.
+
+    Everything happens on the actor's own loop; answers are handed over there.
+    """
+
+    hello: HelloResponse
+    """Who answered: its name and incarnation."""
+
+    def send(
+        self,
+        api_key: ApiKey,
+        request: Message,
+        payload: Sequence[Buffer] = (),
+        on_response: OnResponse | None = None,
+        *,
+        stream: bool = False,
+    ) -> int:
+        """Send one request; returns its correlation id.
+
+        With ``stream`` the callback is called for every response until ``forget``. Without a
+        callback answers are thrown away. Raises ``ConnectionLostError`` when the connection has
+        ended; when it ends later, every pending callback gets that error, once.
+        """
+
+    async def call(self, api_key: ApiKey, request: Message, *, timeout_s: float) -> Message:
+        """Send one request and wait for its answer.
+
+        Raises the error that the answer reports, ``RequestTimedOutError``, ``ConnectionLostError``.
+        """
+
+    def forget(self, correlation_id: int) -> None:
+        """Throw away whatever still comes for that request."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection has ended, by either side."""
+
+    def on_close(self, callback: Callable[[], None]) -> None:
+        """Call once when the connection ends, at once if it has."""
+
+    def close(self) -> None:
+        """End the connection."""
+
+
+class Connector(Protocol):
+    """Opens connections to other actors of the cluster."""
+
+    async def __call__(
+        self, endpoint: Endpoint, secret: bytes, *, client_id: str, timeout_s: float
+    ) -> PeerConnection:
+        """Connect and prove the broker's role.
+
+        Raises ``ConnectionLostError`` when the listener cannot be reached or does not answer in
+        time, ``ClusterAuthorizationFailedError``, and what the listener refuses with.
+        """
 
 
 Handler = Callable[[Any, Any, Reply], None]
@@ -169,7 +232,16 @@ class PartitionAssignment:
     schemas: Sequence[bytes]
     """Arrow IPC schema messages, one per schema id; empty for an untyped topic."""
     opened_before: bool
-    """True when the replica has held data: its directory must exist, it is never made anew."""
+    """True when this replica holds what was acknowledged: its directory must exist, it is never
+    made anew."""
+    leader_id: int = -1
+    """Broker that leads in ``leader_epoch``; this replica follows unless that is its own."""
+    leader: Endpoint | None = None
+    """Listener of the leader's partition actor; None for the leader itself, or while unknown."""
+    replicas: tuple[int, ...] = ()
+    isr: tuple[int, ...] = ()
+    partition_epoch: int = 0
+    """Version of the partition's state in the metadata (Kafka's, KIP-497)."""
 
 
 @dataclass(frozen=True, slots=True)
