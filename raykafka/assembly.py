@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from raykafka.actors.broker import BrokerActor
 from raykafka.actors.controller import LOCK_TIMEOUT_S, ControllerActor
+from raykafka.actors.environment import Environment
 from raykafka.actors.partition import PartitionActor
 from raykafka.actors.ports import (
     BrokerSpec,
@@ -19,17 +20,21 @@ from raykafka.actors.ports import (
 from raykafka.clock import SystemClock
 from raykafka.network.mapped import host_id
 from raykafka.network.server import TcpListener
-from raykafka.storage.local_store import LocalStore
+
+
+def machine_environment() -> Environment:
+    """This machine: its clock and files, and listeners on TCP."""
+    return Environment(SystemClock(), TcpListener, host_id=host_id())
 
 
 def make_partition_actor(spec: PartitionActorSpec) -> PartitionActor:
     """A partition actor on local files that listens on TCP."""
-    return PartitionActor(spec, TcpListener, SystemClock(), LocalStore, host_id=host_id())
+    return PartitionActor(spec, machine_environment())
 
 
 def make_broker(spec: BrokerSpec, controller: ControllerPort) -> BrokerActor:
     """A broker that sends its heartbeats to ``controller``."""
-    return BrokerActor(spec, controller, SystemClock())
+    return BrokerActor(spec, controller, machine_environment())
 
 
 def make_controller(
@@ -40,5 +45,5 @@ def make_controller(
     ``lock_timeout_s`` bounds the wait for another one to let go of the data directory.
     """
     return ControllerActor(
-        spec, spawner_factory, TcpListener, SystemClock(), lock_timeout_s=lock_timeout_s
+        spec, spawner_factory, machine_environment(), lock_timeout_s=lock_timeout_s
     )

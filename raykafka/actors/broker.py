@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 
+from raykafka.actors.environment import Environment
 from raykafka.actors.ports import ActorStarted, BrokerSpec, ControllerPort
-from raykafka.actors.replicas.disk import disk_reserve, disk_usage
 from raykafka.actors.timeouts import within
-from raykafka.clock import Clock
 from raykafka.config import BrokerConfig
 from raykafka.errors import RaykafkaError
-from raykafka.storage.log_directory import LogDirectory
+from raykafka.storage.disk_usage import disk_reserve
 
 logger = logging.getLogger(__name__)
 
@@ -23,12 +21,14 @@ logger = logging.getLogger(__name__)
 class BrokerActor:
     """The broker of one node; see ``BrokerPort``. The constructor only remembers."""
 
-    def __init__(self, spec: BrokerSpec, controller: ControllerPort, clock: Clock) -> None:
+    def __init__(
+        self, spec: BrokerSpec, controller: ControllerPort, environment: Environment
+    ) -> None:
         self.spec = spec
-        self.pid = os.getpid()
+        self.pid = environment.pid
         self._controller = controller
-        self._clock = clock
-        self._directory = LogDirectory(spec.log_dir)
+        self._disk_usage = environment.disk_usage
+        self._directory = environment.directory_factory(spec.log_dir)
         self._fenced = asyncio.Event()
         self._heartbeats: asyncio.Task[None] | None = None
 
@@ -44,7 +44,9 @@ class BrokerActor:
             self._directory.lock()
             try:
                 self._directory.claim(self.spec.cluster_id, self.spec.broker_id)
-                reserve = disk_reserve(self._directory.path, config.disk_reserve_bytes)
+                reserve = disk_reserve(
+                    self._directory.path, config.disk_reserve_bytes, self._disk_usage
+                )
             except BaseException:
                 self._directory.unlock()
                 raise
@@ -82,7 +84,7 @@ class BrokerActor:
         """False when the controller answered that this broker must go."""
         spec = self.spec
         try:
-            usable = max(0, disk_usage(self._directory.path).free_bytes - reserve)
+            usable = max(0, self._disk_usage(self._directory.path).free_bytes - reserve)
             return await within(
                 self._controller.heartbeat(spec.broker_id, spec.incarnation, usable),
                 config.broker_session_timeout_ms / 1000,

@@ -19,19 +19,18 @@ from raykafka.actors.controlling.controller_home import ControllerHome
 from raykafka.actors.controlling.keeper import ClusterContext, Patience
 from raykafka.actors.controlling.metadata_view import MetadataView
 from raykafka.actors.controlling.reconcile import Reconciler
+from raykafka.actors.environment import Environment
 from raykafka.actors.ports import (
     ClusterAccess,
     ControllerSpec,
     Handler,
     Listener,
-    ListenerFactory,
     ListenerLimits,
     ListenerSpec,
     SpawnerFactory,
 )
 from raykafka.actors.requests import RequestTasks, immediate
 from raykafka.actors.shell import StateMachineShell
-from raykafka.clock import Clock
 from raykafka.config import BrokerConfig
 from raykafka.controller.commands import ElectController
 from raykafka.controller.image import MetadataImage
@@ -58,16 +57,14 @@ class ControllerActor:
         self,
         spec: ControllerSpec,
         spawner_factory: SpawnerFactory,
-        listener_factory: ListenerFactory,
-        clock: Clock,
+        environment: Environment,
         *,
         patience: Patience | None = None,
         lock_timeout_s: float = LOCK_TIMEOUT_S,
     ) -> None:
         self.spec = spec
         self._spawner_factory = spawner_factory
-        self._listener_factory = listener_factory
-        self._clock = clock
+        self._environment = environment
         self._patience = patience or Patience()
         self._lock_timeout_s = lock_timeout_s
         self._changing = asyncio.Lock()
@@ -135,13 +132,16 @@ class ControllerActor:
 
     async def _start(self) -> _Parts:
         settings = Settings(self.spec.configs)
-        home = ControllerHome(self.spec.data_dir, self._clock)
+        home = ControllerHome(self.spec.data_dir, self._environment)
         async with contextlib.AsyncExitStack() as undo:
             await self._lock(home)
             undo.callback(home.leave, clean=False)
             await asyncio.get_running_loop().run_in_executor(None, home.enter)
             shell: StateMachineShell[MetadataImage] = StateMachineShell(
-                self.spec.name, lambda: ClusterMetadataMachine(settings), home.open_log, self._clock
+                self.spec.name,
+                lambda: ClusterMetadataMachine(settings),
+                home.open_log,
+                self._environment.clock,
             )
             await shell.load()
             undo.push_async_callback(shell.abandon)
@@ -183,7 +183,7 @@ class ControllerActor:
             shell=shell,
             settings=settings,
             spawner=self._spawner_factory(self),
-            clock=self._clock,
+            environment=self._environment,
             patience=self._patience,
         )
 
@@ -192,7 +192,7 @@ class ControllerActor:
     ) -> Mapping[ApiKey, Handler]:
         view = MetadataView(context.settings, reconciler.failure)
         cluster = ClusterView(self.spec.name, context, reconciler)
-        admin = AdminHandlers(context.shell, context.settings, reconciler, view)
+        admin = AdminHandlers(context, reconciler, view)
 
         describe_cluster = immediate(lambda _request: cluster.describe())
         return {**admin.table(requests), ApiKey.DESCRIBE_CLUSTER: describe_cluster}
@@ -220,7 +220,7 @@ class ControllerActor:
                     config.socket_request_max_bytes, config.max_connections, config.queued_max_bytes
                 ),
             )
-            listener = self._listener_factory(spec, handlers)
+            listener = self._environment.listener_factory(spec, handlers)
             try:
                 return listener, await listener.start()
             except NetworkError as error:

@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from raykafka.actors.environment import Environment
 from raykafka.actors.ports import (
     ActorStarted,
     AssignmentResult,
     Handler,
     Listener,
-    ListenerFactory,
     PartitionActorSpec,
     PartitionAssignment,
     PartitionRemoval,
 )
 from raykafka.actors.replicas.assigning import Assigner
-from raykafka.actors.replicas.disk import disk_reserve
 from raykafka.actors.replicas.fetch import FetchHandler
 from raykafka.actors.replicas.flushing import Flusher
 from raykafka.actors.replicas.listening import listen
@@ -35,18 +33,14 @@ from raykafka.actors.replicas.replica_set import ReplicaSet
 from raykafka.actors.replicas.upkeep import Upkeep
 from raykafka.actors.replicas.waiting import WakeQueue
 from raykafka.actors.requests import RequestTasks
-from raykafka.clock import Clock
 from raykafka.config import BrokerConfig
 from raykafka.errors import IllegalStateError, NotLeaderOrFollowerError, RaykafkaError
 from raykafka.protocol.messages import ApiKey
 from raykafka.storage.api import SegmentStore
 from raykafka.storage.disk_guard import DiskGuard
-from raykafka.storage.log_directory import LogDirectory
+from raykafka.storage.disk_usage import disk_reserve
 
 logger = logging.getLogger(__name__)
-
-StoreFactory = Callable[[str], SegmentStore]
-"""Makes the store of a log directory."""
 
 _CLOSE_SLICE = 32
 
@@ -70,24 +64,13 @@ class PartitionActor:
     The constructor only remembers; ``start`` does the work.
     """
 
-    def __init__(
-        self,
-        spec: PartitionActorSpec,
-        listener_factory: ListenerFactory,
-        clock: Clock,
-        store_factory: StoreFactory,
-        *,
-        host_id: str = "",
-    ) -> None:
-        """``host_id`` names the machine for clients that can map its files; empty for none."""
+    def __init__(self, spec: PartitionActorSpec, environment: Environment) -> None:
         self.spec = spec
-        self.pid = os.getpid()
-        self._listener_factory = listener_factory
-        self._clock = clock
-        self._store_factory = store_factory
-        self._host_id = host_id
+        self.pid = environment.pid
+        self._environment = environment
+        self._clock = environment.clock
         self._replicas = ReplicaSet()
-        self._directory = LogDirectory(spec.log_dir, slot=spec.slot)
+        self._directory = environment.directory_factory(spec.log_dir, slot=spec.slot)
         self._changing = asyncio.Lock()
         self._started: ActorStarted | None = None
         self._parts: _Parts | None = None
@@ -154,13 +137,14 @@ class PartitionActor:
     async def _start(self) -> ActorStarted:
         config = BrokerConfig.parse(self.spec.configs)
         loop = asyncio.get_running_loop()
-        path, clock, replicas = self._directory.path, self._clock, self._replicas
-        store = self._store_factory(path)
-        reserve = disk_reserve(path, config.disk_reserve_bytes)
-        disk_guard = DiskGuard(path, reserve, clock=clock)
+        environment, clock, replicas = self._environment, self._clock, self._replicas
+        path, usage_of = self._directory.path, environment.disk_usage
+        store = environment.store_factory(path)
+        reserve = disk_reserve(path, config.disk_reserve_bytes, usage_of)
+        disk_guard = DiskGuard(path, reserve, clock=clock, usage_of=usage_of)
         wake = WakeQueue(loop)
-        flusher = Flusher(loop, wake, self._on_log_failed)
-        reader = PartitionReader(self._host_id)
+        flusher = Flusher(loop, environment.group_commit, wake, self._on_log_failed)
+        reader = PartitionReader(environment.host_id)
         requests = RequestTasks()
         handlers = _handlers(
             ProduceHandler(replicas, wake, flusher, disk_guard, clock),
@@ -168,7 +152,7 @@ class PartitionActor:
             QueryHandler(replicas, disk_guard),
             requests,
         )
-        listener, endpoint = await listen(self._listener_factory, self.spec, config, handlers)
+        listener, endpoint = await listen(environment.listener_factory, self.spec, config, handlers)
         assigner = Assigner(replicas, store, wake, flusher, clock, config, self.spec.broker_id)
         upkeep = Upkeep(replicas, wake, flusher, clock, config.log_retention_check_interval_ms)
         upkeep.start()

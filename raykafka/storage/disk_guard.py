@@ -6,10 +6,9 @@ out of it again. Producers are refused before that.
 
 from __future__ import annotations
 
-import os
-
 from raykafka.clock import Clock, SystemClock
-from raykafka.errors import DiskFullError, KafkaStorageError
+from raykafka.errors import DiskFullError
+from raykafka.storage.disk_usage import DiskUsage, UsageOf, disk_usage
 
 _LOOK_AGAIN_BYTES = 64 * 1024
 _LOOK_AGAIN_MS = 100
@@ -18,11 +17,19 @@ _LOOK_AGAIN_MS = 100
 class DiskGuard:
     """Refuses writes that would eat into the reserve; one per log directory and process."""
 
-    def __init__(self, path: str, reserve_bytes: int, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        reserve_bytes: int,
+        *,
+        clock: Clock | None = None,
+        usage_of: UsageOf = disk_usage,
+    ) -> None:
         """``path`` is any existing path on the disk; ``reserve_bytes`` stay free, 0 for none."""
         self.path = path
         self.reserve_bytes = reserve_bytes
         self._clock = clock or SystemClock()
+        self._usage_of = usage_of
         self._looked_at_ms = -_LOOK_AGAIN_MS
         self._allowance = 0
 
@@ -49,12 +56,10 @@ class DiskGuard:
             )
         self._allowance = min(usable - size, _LOOK_AGAIN_BYTES)
 
+    def usage(self) -> DiskUsage:
+        """How full the disk is now; raises ``KafkaStorageError`` when it does not answer."""
+        return self._usage_of(self.path)
+
     def usable_bytes(self) -> int:
         """Free bytes above the reserve, now; negative when the reserve is already eaten into."""
-        try:
-            status = os.statvfs(self.path)
-        except OSError as error:
-            raise KafkaStorageError(
-                f"cannot look at the disk of {self.path}: {error.strerror}; is it still mounted?"
-            ) from error
-        return status.f_bavail * status.f_frsize - self.reserve_bytes
+        return self.usage().free_bytes - self.reserve_bytes

@@ -108,6 +108,32 @@ class LogDirectory:
                 f"{meta.cluster_id}, not to broker {broker_id} of {cluster_id}; use another one"
             )
 
+    def read_private(self, name: str) -> bytes | None:
+        """Content of a small file that only its owner may read, None where there is none."""
+        path = f"{self.path}/{name}"
+        try:
+            with open(path, "rb") as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise KafkaStorageError(f"cannot read {path}: {error.strerror}") from error
+
+    def write_private(self, name: str, content: bytes) -> None:
+        """Write such a file, durably; beside its place first, so that nobody finds half of it."""
+        path = f"{self.path}/{name}"
+        temporary = f"{path}.tmp"
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with open(descriptor, "wb") as file:
+                os.fchmod(descriptor, 0o600)
+                file.write(content)
+                file.flush()
+                os.fsync(descriptor)
+            os.replace(temporary, path)
+        except OSError as error:
+            raise KafkaStorageError(f"cannot write {path}: {error.strerror}") from error
+
     def read_meta(self) -> LogDirectoryMeta | None:
         """What ``meta.json`` says, None where there is none yet; raises as ``claim`` does."""
         try:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from raykafka.actors.environment import Environment
 from raykafka.actors.partition import PartitionActor
 from raykafka.actors.ports import (
     AssignmentResult,
@@ -187,9 +188,10 @@ class ActorHarness:
             configs={"disk.reserve.bytes": "0", **(configs or {})},
             secret=b"s" * 32,
         )
-        self.actor = PartitionActor(
-            spec, self._listen, clock or SystemClock(), store, host_id=host_id
+        environment = Environment(
+            clock or SystemClock(), self._listen, store_factory=store, host_id=host_id
         )
+        self.actor = PartitionActor(spec, environment)
 
     def _listen(self, spec: ListenerSpec, handlers: Mapping[ApiKey, Handler]) -> RecordedListener:
         self.listeners.append(RecordedListener(spec, handlers))

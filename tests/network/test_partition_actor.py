@@ -14,7 +14,7 @@ from partition_kit import EPOCH, TOPIC_ID, assignment, message, value_batch
 
 from raykafka.actors.partition import PartitionActor
 from raykafka.actors.ports import NodeInfo, PartitionActorSpec
-from raykafka.clock import SystemClock
+from raykafka.assembly import machine_environment
 from raykafka.errors import (
     ClusterAuthorizationFailedError,
     ConnectionLostError,
@@ -25,7 +25,6 @@ from raykafka.log.batch_header import read_header
 from raykafka.model import Endpoint, PartitionId
 from raykafka.network.client import Connection
 from raykafka.network.mapped import MappedReader, host_id
-from raykafka.network.server import TcpListener
 from raykafka.protocol.messages import (
     ApiKey,
     FetchCreditRequest,
@@ -35,7 +34,6 @@ from raykafka.protocol.messages import (
     ProduceRequest,
     ProduceResponse,
 )
-from raykafka.storage.local_store import LocalStore
 from raykafka.testing.loop_thread import LoopThread
 
 SECRET = b"s" * 32
@@ -50,7 +48,7 @@ class Served:
             str(path), {"disk.reserve.bytes": "0"}, SECRET,
         )  # fmt: skip
         self.thread = LoopThread("partition")
-        self.actor = PartitionActor(spec, TcpListener, SystemClock(), LocalStore, host_id=host_id())
+        self.actor = PartitionActor(spec, machine_environment())
         started = self.run(self.actor.start())
         assert started.endpoint is not None
         self.endpoint: Endpoint = started.endpoint
@@ -235,7 +233,7 @@ def test_a_crash_breaks_connections_and_a_successor_has_the_records(served: Serv
     served.run(served.actor.crash())
     with pytest.raises(ConnectionLostError):
         produce(connection, 0, b"b")
-    actor = PartitionActor(served.actor.spec, TcpListener, SystemClock(), LocalStore)
+    actor = PartitionActor(served.actor.spec, machine_environment())
     started = served.run(actor.start())
     try:
         [result] = served.run(actor.assign([assignment(0, opened_before=True)], []))

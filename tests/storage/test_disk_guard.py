@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from raykafka.errors import DiskFullError, KafkaStorageError
 from raykafka.storage.disk_guard import DiskGuard
+from raykafka.storage.disk_usage import DiskUsage
 from raykafka.testing.manual_clock import ManualClock
 
 
 class Disk:
-    def __init__(self, free: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, free: int) -> None:
         self.free = free
         self.looks = 0
-        monkeypatch.setattr(os, "statvfs", self.statvfs)
 
-    def statvfs(self, path: str) -> SimpleNamespace:
+    def usage(self, path: str) -> DiskUsage:
         self.looks += 1
-        return SimpleNamespace(f_bavail=self.free, f_frsize=1)
+        return DiskUsage(1 << 40, self.free)
 
 
-def test_the_reserve_is_not_eaten_into(monkeypatch: pytest.MonkeyPatch) -> None:
-    disk = Disk(1000, monkeypatch)
-    guard = DiskGuard("/logs", 900, clock=ManualClock())
+def test_the_reserve_is_not_eaten_into() -> None:
+    disk = Disk(1000)
+    guard = DiskGuard("/logs", 900, clock=ManualClock(), usage_of=disk.usage)
     guard.check(100)
     with pytest.raises(DiskFullError, match=r"/logs has 100 bytes left.*disk\.reserve\.bytes"):
         guard.check(101)
@@ -37,10 +35,10 @@ def test_the_reserve_is_not_eaten_into(monkeypatch: pytest.MonkeyPatch) -> None:
     guard.check(1100)
 
 
-def test_it_looks_once_per_64_kib_or_100_ms(monkeypatch: pytest.MonkeyPatch) -> None:
-    disk = Disk(1 << 30, monkeypatch)
+def test_it_looks_once_per_64_kib_or_100_ms() -> None:
+    disk = Disk(1 << 30)
     clock = ManualClock()
-    guard = DiskGuard("/logs", 0, clock=clock)
+    guard = DiskGuard("/logs", 0, clock=clock, usage_of=disk.usage)
     for _ in range(65):
         guard.check(1024)
     assert disk.looks == 1
@@ -54,9 +52,9 @@ def test_it_looks_once_per_64_kib_or_100_ms(monkeypatch: pytest.MonkeyPatch) -> 
     assert disk.looks == 3
 
 
-def test_small_writes_cannot_creep_past_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    disk = Disk(10_000, monkeypatch)
-    guard = DiskGuard("/logs", 0, clock=ManualClock())
+def test_small_writes_cannot_creep_past_the_end() -> None:
+    disk = Disk(10_000)
+    guard = DiskGuard("/logs", 0, clock=ManualClock(), usage_of=disk.usage)
     for _ in range(100):
         guard.check(100)
         disk.free -= 100

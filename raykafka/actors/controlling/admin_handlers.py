@@ -7,16 +7,15 @@ client does next finds it; or after a bound, with what is known, and the actors 
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from raykafka.actors.controlling.keeper import ClusterContext
 from raykafka.actors.controlling.metadata_view import MetadataView, broker_infos
 from raykafka.actors.controlling.reconcile import Reconciler
 from raykafka.actors.controlling.schema_rules import checked_schema, evolved_schema
 from raykafka.actors.ports import Handler
 from raykafka.actors.requests import RequestTasks, immediate
-from raykafka.actors.shell import StateMachineShell
 from raykafka.controller.commands import (
     AddSchema,
     AllocateProducerIds,
@@ -33,7 +32,6 @@ from raykafka.controller.commands import (
 from raykafka.controller.configs import describe_configs
 from raykafka.controller.image import MetadataImage
 from raykafka.controller.producer_ids import next_epoch
-from raykafka.controller.settings import Settings
 from raykafka.controller.topics import unknown_topic
 from raykafka.errors import (
     InvalidUpdateVersionError,
@@ -50,20 +48,16 @@ BROKER_TIMEOUT_S: Final = 15.0
 """How long a new topic waits for the first broker, as right after the cluster's start."""
 _SCHEMA_ATTEMPTS: Final = 10
 _PRODUCER_ID_BLOCK: Final = 1000
+_ID_BYTES: Final = 16
 
 
 class AdminHandlers:
     """One method per api."""
 
-    def __init__(
-        self,
-        shell: StateMachineShell[MetadataImage],
-        settings: Settings,
-        reconciler: Reconciler,
-        view: MetadataView,
-    ) -> None:
-        self._shell = shell
-        self._settings = settings
+    def __init__(self, context: ClusterContext, reconciler: Reconciler, view: MetadataView) -> None:
+        self._shell = context.shell
+        self._settings = context.settings
+        self._random_bytes = context.environment.random_bytes
         self._reconciler = reconciler
         self._view = view
         self._producer_ids = range(0)
@@ -109,7 +103,7 @@ class AdminHandlers:
             accepted.append(
                 TopicToCreate(
                     topic.name,
-                    TopicId(uuid.uuid4().hex),
+                    TopicId(self._random_bytes(_ID_BYTES).hex()),
                     topic.num_partitions,
                     topic.replication_factor,
                     topic.configs,

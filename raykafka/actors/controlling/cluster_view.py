@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from raykafka.actors.controlling.keeper import ClusterContext
 from raykafka.actors.controlling.metadata_view import broker_infos
 from raykafka.actors.controlling.reconcile import Reconciler
@@ -50,7 +48,7 @@ class ClusterView:
             broker_id=-1,
             incarnation=image.controller_epoch,
             state="alive",
-            pid=os.getpid(),
+            pid=self._context.environment.pid,
             host=image.controller_host,
             port=image.controller_port,
         )

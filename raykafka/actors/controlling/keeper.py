@@ -16,6 +16,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
+from raykafka.actors.environment import Environment
 from raykafka.actors.ports import ActorSpawner, ActorStarted, NodeInfo
 from raykafka.actors.shell import StateMachineShell
 from raykafka.actors.timeouts import within
@@ -76,8 +77,13 @@ class ClusterContext:
     shell: StateMachineShell[MetadataImage]
     settings: Settings
     spawner: ActorSpawner
-    clock: Clock
+    environment: Environment
     patience: Patience
+
+    @property
+    def clock(self) -> Clock:
+        """The controller's clock."""
+        return self.environment.clock
 
     @property
     def image(self) -> MetadataImage:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from raykafka.actors.environment import GroupCommitFactory, LogFlusher
 from raykafka.actors.replicas.replica import Replica
 from raykafka.actors.replicas.waiting import WakeQueue
 from raykafka.errors import RaykafkaError
 from raykafka.model import FsyncPolicy
-from raykafka.storage.group_commit import GroupCommit
 
 OnFlushFailed = Callable[[Replica, RaykafkaError], None]
 
@@ -22,13 +22,18 @@ class Flusher:
     """Hands logs to the flushing threads and their results back to the loop."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, wake: WakeQueue, on_failed: OnFlushFailed
+        self,
+        loop: asyncio.AbstractEventLoop,
+        group_commit: GroupCommitFactory,
+        wake: WakeQueue,
+        on_failed: OnFlushFailed,
     ) -> None:
         """``on_failed`` is called on the loop: what was not flushed must be held to be lost."""
         self._loop = loop
+        self._group_commit = group_commit
         self._wake = wake
         self._on_failed = on_failed
-        self._commit: GroupCommit[Replica] | None = None
+        self._commit: LogFlusher | None = None
         self._timers: dict[Replica, asyncio.TimerHandle] = {}
 
     def on_appended(self, replica: Replica) -> None:
@@ -43,7 +48,7 @@ class Flusher:
         """Flush ``replica`` soon."""
         if self._commit is None:
             # Most actors never flush: they need no threads.
-            self._commit = GroupCommit(self._on_flushed)
+            self._commit = self._group_commit(self._on_flushed)
         self._commit.request(replica)
 
     def forget(self, replica: Replica) -> None:

@@ -8,7 +8,6 @@ import asyncio
 from typing import Any
 
 from raykafka.actors.ports import Reply
-from raykafka.actors.replicas.disk import disk_usage
 from raykafka.actors.replicas.replica import Replica
 from raykafka.actors.replicas.replica_set import ReplicaSet
 from raykafka.errors import InvalidRequestError, OffsetOutOfRangeError, RaykafkaError
@@ -93,7 +92,7 @@ class QueryHandler:
     ) -> None:
         """DESCRIBE_LOG_DIRS: sizes of this actor's replicas and what is left of the disk."""
         guard = self._disk_guard
-        usage = disk_usage(guard.path)
+        usage = guard.usage()
         usable = usage.free_bytes - guard.reserve_bytes
         reply(
             DescribeLogDirsResponse(

@@ -16,6 +16,7 @@ from shell_kit import LoopbackListener, until
 from raykafka import errors
 from raykafka.actors.controller import ControllerActor
 from raykafka.actors.controlling.keeper import Patience
+from raykafka.actors.environment import Environment
 from raykafka.actors.ports import ControllerSpec, NodeInfo
 from raykafka.clock import Clock, SystemClock
 from raykafka.log.schema import deserialize_schema, serialize_schema
@@ -55,8 +56,7 @@ class Harness:
         return ControllerActor(
             spec,
             lambda port: self.world,
-            make_listener,
-            self.clock,
+            Environment(self.clock, make_listener),
             patience=PATIENCE,
             lock_timeout_s=lock_timeout_s,
         )

@@ -8,6 +8,7 @@ import pytest
 from partition_kit import ActorHarness, RecordedListener, assignment, run, until
 
 from raykafka.actors.broker import BrokerActor
+from raykafka.actors.environment import Environment
 from raykafka.actors.ports import BrokerSpec, NodeInfo
 from raykafka.clock import SystemClock
 from raykafka.errors import (
@@ -109,7 +110,7 @@ def broker(path: Path, controller: Controller, broker_id: int = 0, **fields: str
     spec = BrokerSpec(
         "test/broker-0-i4", "cluster", "test", broker_id, 4, NodeInfo("n", "h"), str(path), configs
     )
-    return BrokerActor(spec, controller, SystemClock())
+    return BrokerActor(spec, controller, Environment(SystemClock(), RecordedListener))
 
 
 def test_a_broker_locks_its_directory_and_sends_heartbeats(tmp_path: Path) -> None:
