@@ -36,6 +36,7 @@ class Route(NamedTuple):
     min_version: int
     max_version: int
     takes_payload: bool
+    broker_only: bool
     decode: apis.Decode
     handler: Handler
 
@@ -64,6 +65,7 @@ class ListenerState:
                 api.min_version,
                 api.max_version,
                 api.payload,
+                api.broker_only,
                 apis.REQUEST_DECODERS[key],
                 handler,
             )

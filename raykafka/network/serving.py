@@ -12,13 +12,18 @@ from collections.abc import Callable, Sequence
 from typing import Final, cast
 
 from raykafka.actors.ports import Buffer
-from raykafka.errors import InvalidRequestError, RaykafkaError, UnknownServerError
+from raykafka.errors import (
+    ClusterAuthorizationFailedError,
+    InvalidRequestError,
+    RaykafkaError,
+    UnknownServerError,
+)
 from raykafka.network.connection import JOIN_BYTES, JOIN_EACH_BYTES, Fields, FrameReceiver
 from raykafka.network.handshake import ServerHandshake
 from raykafka.network.listening import ListenerState
 from raykafka.network.reply import ServerReply
 from raykafka.network.socket_io import keep_alive
-from raykafka.protocol import apis
+from raykafka.protocol import apis, auth
 from raykafka.protocol.framing import (
     CONNECTION_ERROR_ID,
     MAX_UNAUTHENTICATED_BYTES,
@@ -171,6 +176,9 @@ class ServerConnection(FrameReceiver, asyncio.BufferedProtocol):
         route = self._state.routes.get(api_key)
         if route is None or not route.min_version <= api_version <= route.max_version:
             self._fail(correlation_id, self._state.unsupported(api_key, api_version))
+            return
+        if route.broker_only and self.role != auth.BROKER:
+            self._fail(correlation_id, _not_a_broker(route.key))
             return
         if payload and not route.takes_payload:
             self._fail(correlation_id, _no_payload(route.key))
@@ -347,6 +355,12 @@ class ServerConnection(FrameReceiver, asyncio.BufferedProtocol):
             self._watch()
         if not self._stopped and not self._transport.is_closing():
             self._transport.resume_reading()
+
+
+def _not_a_broker(key: ApiKey) -> ClusterAuthorizationFailedError:
+    return ClusterAuthorizationFailedError(
+        f"{key.name} is spoken between brokers; this connection has proven to be a client's only"
+    )
 
 
 def _no_payload(key: ApiKey) -> InvalidRequestError:

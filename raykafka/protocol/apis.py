@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from raykafka.errors import InvalidRequestError, ProtocolError, UnsupportedVersionError
-from raykafka.protocol import messages
+from raykafka.protocol import messages, replication_messages
 from raykafka.protocol.messages import ApiKey, ApiVersionRange, ErrorResponse, Message
 
 EVERY_LISTENER: Final = "every listener"
@@ -38,6 +38,8 @@ class Api:
     """Whether the response may carry one."""
     authenticated: bool = True
     """Whether the peer must have proven the cluster's secret."""
+    broker_only: bool = False
+    """Whether it must have proven to be a broker, not merely a client."""
     min_version: int = 0
     max_version: int = 0
 
@@ -137,6 +139,42 @@ APIS: Final[Mapping[ApiKey, Api]] = {
         ),
         Api(
             ApiKey.ADD_COLUMNS, messages.AddColumnsRequest, messages.AddColumnsResponse, CONTROLLER
+        ),
+        Api(
+            ApiKey.REPLICATE,
+            replication_messages.ReplicateRequest,
+            replication_messages.ReplicateResponse,
+            PARTITION,
+            response_payload=True,
+            broker_only=True,
+        ),
+        Api(
+            ApiKey.REPLICA_POSITION,
+            replication_messages.ReplicaPositionRequest,
+            None,
+            PARTITION,
+            broker_only=True,
+        ),
+        Api(
+            ApiKey.ACTOR_HEARTBEAT,
+            replication_messages.ActorHeartbeatRequest,
+            replication_messages.ActorHeartbeatResponse,
+            CONTROLLER,
+            broker_only=True,
+        ),
+        Api(
+            ApiKey.ALTER_PARTITIONS,
+            replication_messages.AlterPartitionsRequest,
+            replication_messages.AlterPartitionsResponse,
+            CONTROLLER,
+            broker_only=True,
+        ),
+        Api(
+            ApiKey.FAIL_REPLICAS,
+            replication_messages.FailReplicasRequest,
+            replication_messages.FailReplicasResponse,
+            CONTROLLER,
+            broker_only=True,
         ),
     )
 }

@@ -33,6 +33,11 @@ class ApiKey(enum.IntEnum):
     DESCRIBE_CLUSTER = 20014
     DESCRIBE_LOG_DIRS = 20015
     ADD_COLUMNS = 20016
+    REPLICATE = 20017
+    REPLICA_POSITION = 20018
+    ACTOR_HEARTBEAT = 20019
+    ALTER_PARTITIONS = 20020
+    FAIL_REPLICAS = 20021
 
     __hash__ = int.__hash__
     """Enum's own goes through the name, in Python; keys are looked up for every frame."""

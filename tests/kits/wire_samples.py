@@ -68,6 +68,22 @@ from raykafka.protocol.messages import (
     TopicInfo,
     TopicResult,
 )
+from raykafka.protocol.replication_messages import (
+    ActorHeartbeatRequest,
+    ActorHeartbeatResponse,
+    AlteredPartition,
+    AlteredPartitionResult,
+    AlterPartitionsRequest,
+    AlterPartitionsResponse,
+    ControllerEndpoint,
+    FailedReplicaInfo,
+    FailReplicasRequest,
+    FailReplicasResponse,
+    IsrMemberInfo,
+    ReplicaPositionRequest,
+    ReplicateRequest,
+    ReplicateResponse,
+)
 
 TOPIC_ID = "0123456789abcdef0123456789abcdef"
 FAILED = {"error_code": 7, "error_message": "timed out"}
@@ -132,6 +148,16 @@ REQUESTS: dict[ApiKey, tuple[Message, bytes]] = {
     ApiKey.DESCRIBE_CLUSTER: (DescribeClusterRequest(), b""),
     ApiKey.DESCRIBE_LOG_DIRS: (DescribeLogDirsRequest(), b""),
     ApiKey.ADD_COLUMNS: (AddColumnsRequest("flights", b"\x03\x04"), b""),
+    ApiKey.REPLICATE: (ReplicateRequest("t-1", 3, 7, 2, 5, 1000, 6, 1 << 20), b""),
+    ApiKey.REPLICA_POSITION: (ReplicaPositionRequest(41, 1200, 9000), b""),
+    ApiKey.ACTOR_HEARTBEAT: (ActorHeartbeatRequest(2, 1, 5), b""),
+    ApiKey.ALTER_PARTITIONS: (
+        AlterPartitionsRequest(
+            2, 1, 5, [AlteredPartition("t-1", 3, 7, 12, [IsrMemberInfo(2, 5), IsrMemberInfo(1, 9)])]
+        ),
+        b"",
+    ),
+    ApiKey.FAIL_REPLICAS: (FailReplicasRequest(2, 1, 5, [FailedReplicaInfo("t-1", 3)]), b""),
 }
 
 RESPONSES: dict[ApiKey, tuple[Message, bytes]] = {
@@ -253,6 +279,22 @@ RESPONSES: dict[ApiKey, tuple[Message, bytes]] = {
         b"",
     ),
     ApiKey.ADD_COLUMNS: (AddColumnsResponse(1, **FAILED), b""),
+    ApiKey.REPLICATE: (
+        ReplicateResponse(1100, 10, [1, 1], 6, 900, **FAILED),
+        b"\x07\x08",
+    ),
+    ApiKey.REPLICA_POSITION: (ErrorResponse(**FAILED), b""),
+    ApiKey.ACTOR_HEARTBEAT: (
+        ActorHeartbeatResponse(2000, True, [ControllerEndpoint("10.0.0.1", 9000)], **FAILED),
+        b"",
+    ),
+    ApiKey.ALTER_PARTITIONS: (
+        AlterPartitionsResponse(
+            [AlteredPartitionResult("t-1", 3, 7, 13, [2, 1], **FAILED)], **FAILED
+        ),
+        b"",
+    ),
+    ApiKey.FAIL_REPLICAS: (FailReplicasResponse(**FAILED), b""),
 }
 
 CORRELATION_ID = 41
