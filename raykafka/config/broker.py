@@ -35,6 +35,7 @@ _BROKER_NAME_OF: Final = {
     "retention.ms": "log.retention.ms",
     "segment.bytes": "log.segment.bytes",
     "segment.ms": "log.roll.ms",
+    "unclean.leader.election.enable": "unclean.leader.election.enable",
 }
 
 
@@ -210,6 +211,16 @@ _OWN_BROKER_KEYS = (
         dynamic=False,
     ),
     ConfigKey(
+        "replica.lag.time.max.ms",
+        ConfigType.INT,
+        10_000,
+        Importance.HIGH,
+        "Milliseconds after which a follower that has not caught up with its leader is no longer "
+        "in sync. One whose connection breaks is out at once.",
+        at_least(1),
+        dynamic=False,
+    ),
+    ConfigKey(
         "socket.request.max.bytes",
         ConfigType.INT,
         100 * _MIB,
@@ -248,6 +259,7 @@ class BrokerConfig:
     partition_actors: int
     producer_id_expiration_ms: int
     queued_max_bytes: int
+    replica_lag_time_max_ms: int
     socket_request_max_bytes: int
     topic_defaults: TopicConfig
     """What topics have where they set nothing themselves."""

@@ -152,6 +152,14 @@ TOPIC: Final = ConfigTable(
             "Age in milliseconds at which a segment is sealed even if it is not full.",
             at_least(1),
         ),
+        ConfigKey(
+            "unclean.leader.election.enable",
+            ConfigType.BOOLEAN,
+            False,
+            Importance.HIGH,
+            "Whether a replica that may lack acknowledged records becomes the leader when no other "
+            "one can: the partition is available again, and what the new leader lacks is lost.",
+        ),
     ),
 )
 """Keys of a topic."""
@@ -173,6 +181,7 @@ class TopicConfig:
     retention_ms: int
     segment_bytes: int
     segment_ms: int
+    unclean_leader_election_enable: bool
 
     @classmethod
     def parse(

@@ -27,6 +27,8 @@ from raykafka.controller.updates import (
     PartitionActorAllocated,
     PartitionActorLost,
     PartitionActorStarted,
+    PartitionChange,
+    PartitionsChanged,
     PartitionsCreated,
     PartitionsOpened,
     Placement,
@@ -54,7 +56,7 @@ def _new_partition(placement: Placement) -> PartitionState:
     return PartitionState(
         replicas=placement.replicas,
         slots=placement.slots,
-        isr=placement.replicas,
+        isr=placement.isr or placement.replicas,
         leader=placement.leader,
         leader_epoch=0,
     )
@@ -71,6 +73,7 @@ def _controller_elected(draft: Draft, update: ControllerElected) -> None:
 
 
 def _broker_registered(draft: Draft, update: BrokerRegistered) -> None:
+    known = draft.brokers.get(update.broker_id)
     draft.brokers[update.broker_id] = BrokerState(
         broker_id=update.broker_id,
         incarnation=update.incarnation,
@@ -78,12 +81,20 @@ def _broker_registered(draft: Draft, update: BrokerRegistered) -> None:
         host=update.host,
         rack=update.rack,
         slots=update.slots,
+        directory_id="" if known is None else known.directory_id,
+        unfenced_incarnation=0 if known is None else known.unfenced_incarnation,
     )
 
 
 def _broker_unfenced(draft: Draft, update: BrokerUnfenced) -> None:
     broker = draft.brokers[update.broker_id]
-    draft.brokers[update.broker_id] = msgspec.structs.replace(broker, fenced=False, pid=update.pid)
+    draft.brokers[update.broker_id] = msgspec.structs.replace(
+        broker,
+        fenced=False,
+        pid=update.pid,
+        directory_id=update.directory_id or broker.directory_id,
+        unfenced_incarnation=update.incarnation,
+    )
 
 
 def _broker_fenced(draft: Draft, update: BrokerFenced) -> None:
@@ -128,8 +139,16 @@ def _partitions_created(draft: Draft, update: PartitionsCreated) -> None:
 def _topic_deleted(draft: Draft, update: TopicDeleted) -> None:
     topic = draft.drop_topic(update.topic_id)
     for index, partition in enumerate(topic.partitions):
-        slots = tuple(map(SlotKey, partition.replicas, partition.slots))
-        draft.removals[PartitionId(update.topic_id, index)] = PendingRemoval(topic.name, slots)
+        slots = map(SlotKey, partition.replicas, partition.slots)
+        _remove_later(draft, PartitionId(update.topic_id, index), topic.name, slots)
+
+
+def _remove_later(
+    draft: Draft, partition: PartitionId, topic: str, slots: Iterable[SlotKey]
+) -> None:
+    before = draft.removals.get(partition)
+    waiting = () if before is None else before.slots
+    draft.removals[partition] = PendingRemoval(topic, tuple(dict.fromkeys((*waiting, *slots))))
 
 
 def _replicas_removed(draft: Draft, update: ReplicasRemoved) -> None:
@@ -146,17 +165,54 @@ def _leaders_changed(draft: Draft, update: LeadersChanged) -> None:
     partitions = draft.partitions(update.topic_id)
     for change in update.changes:
         old = partitions[change.partition]
-        partitions[change.partition] = PartitionState(
-            old.replicas, old.slots, old.isr, change.leader, change.leader_epoch, old.opened_epoch
+        partitions[change.partition] = msgspec.structs.replace(
+            old,
+            leader=change.leader,
+            leader_epoch=change.leader_epoch,
+            partition_epoch=old.partition_epoch + 1,
         )
+
+
+def _partitions_changed(draft: Draft, update: PartitionsChanged) -> None:
+    partitions = draft.partitions(update.topic_id)
+    for change in update.changes:
+        old = partitions[change.partition]
+        new = partitions[change.partition] = _changed(old, change)
+        given_up = [broker for broker in old.replicas if broker not in new.replicas]
+        if given_up:
+            topic = draft.topics[update.topic_id].name
+            partition = PartitionId(update.topic_id, change.partition)
+            _remove_later(draft, partition, topic, map(old.slot_of, given_up))
+
+
+def _changed(old: PartitionState, change: PartitionChange) -> PartitionState:
+    replicas = change.replicas or old.replicas
+    return PartitionState(
+        replicas=replicas,
+        slots=change.slots or old.slots,
+        isr=change.isr,
+        leader=change.leader,
+        leader_epoch=change.leader_epoch,
+        opened_epoch=old.opened_epoch,
+        partition_epoch=change.partition_epoch,
+        elr=change.elr,
+        last_known_leader=change.last_known_leader,
+        adding=change.adding,
+        removing=change.removing,
+        opened_by=tuple(broker for broker in old.opened_by if broker in replicas),
+    )
 
 
 def _partitions_opened(draft: Draft, update: PartitionsOpened) -> None:
     partitions = draft.partitions(update.topic_id)
     for opened in update.opened:
         old = partitions[opened.partition]
-        partitions[opened.partition] = PartitionState(
-            old.replicas, old.slots, old.isr, old.leader, old.leader_epoch, opened.leader_epoch
+        broker_id = old.leader if update.broker_id == -1 else update.broker_id
+        leads = broker_id == old.leader
+        partitions[opened.partition] = msgspec.structs.replace(
+            old,
+            opened_epoch=opened.leader_epoch if leads else old.opened_epoch,
+            opened_by=tuple(sorted({*old.opened_by, broker_id})),
         )
 
 
@@ -204,6 +260,7 @@ _APPLY: Final[Mapping[type[StateRecord], Callable[[Draft, Any], None]]] = {
     TopicDeleted: _topic_deleted,
     ReplicasRemoved: _replicas_removed,
     LeadersChanged: _leaders_changed,
+    PartitionsChanged: _partitions_changed,
     PartitionsOpened: _partitions_opened,
     TopicConfigChanged: _topic_config_changed,
     BrokerConfigChanged: _broker_config_changed,

@@ -18,8 +18,15 @@ from raykafka.controller.commands import (
     StartPartitionActor,
     UnfenceBroker,
 )
-from raykafka.controller.elections import elections_after_loss, elections_after_start
-from raykafka.controller.image import BrokerState, MetadataImage, SlotKey
+from raykafka.controller.elections import (
+    changes_of,
+    elect,
+    elections_after_loss,
+    elections_after_start,
+    rules_of,
+)
+from raykafka.controller.image import NO_LEADER, BrokerState, MetadataImage, SlotKey, TopicState
+from raykafka.controller.settings import Settings
 from raykafka.controller.updates import (
     BrokerFenced,
     BrokerRegistered,
@@ -54,14 +61,19 @@ def register_broker(image: MetadataImage, command: RegisterBroker) -> Outcome:
 
 
 def match_broker(
-    image: MetadataImage, node_id: str, host: str, live_node_ids: Collection[str]
+    image: MetadataImage,
+    node_id: str,
+    host: str,
+    live_node_ids: Collection[str],
+    taken: Collection[int] = (),
 ) -> BrokerState | None:
     """The broker whose data the node holds, or None for a node that was not seen before.
 
     Node ids change whenever Ray is started anew, so a broker whose node is gone is taken to be on
     the node with the same address; and where there is one broker and one node only, on that one.
+    Brokers that are ``taken`` have found their node already.
     """
-    brokers = [broker for _, broker in sorted(image.brokers.items())]
+    brokers = [broker for id_, broker in sorted(image.brokers.items()) if id_ not in taken]
     for broker in brokers:
         if broker.node_id == node_id:
             return broker
@@ -81,8 +93,13 @@ def _registered(image: MetadataImage, broker_id: int) -> BrokerState:
     return broker
 
 
-def unfence_broker(image: MetadataImage, command: UnfenceBroker) -> Outcome:
-    """The broker may take replicas from now on."""
+def unfence_broker(image: MetadataImage, settings: Settings, command: UnfenceBroker) -> Outcome:
+    """The broker may take replicas from now on.
+
+    The first word of a new incarnation also says what its log directory is worth: replicas on
+    another directory than before, on an old copy of it, or on one whose machine crashed, may lack
+    records that were acknowledged, and are distrusted (KIP-966).
+    """
     broker = _registered(image, command.broker_id)
     if broker.incarnation != command.incarnation:
         raise StaleBrokerEpochError(
@@ -93,7 +110,34 @@ def unfence_broker(image: MetadataImage, command: UnfenceBroker) -> Outcome:
         raise StaleBrokerEpochError(f"broker {command.broker_id} has not been started yet")
     if not broker.fenced and broker.pid == command.pid:
         return Outcome([], None)
-    return Outcome([BrokerUnfenced(command.broker_id, command.incarnation, command.pid)], None)
+    records: list[Update] = []
+    if broker.unfenced_incarnation != command.incarnation and not _is_intact(broker, command):
+        records.extend(_lose_broker(image, settings, broker.broker_id))
+    records.append(
+        BrokerUnfenced(command.broker_id, command.incarnation, command.pid, command.directory_id)
+    )
+    return Outcome(records, None)
+
+
+def _is_intact(broker: BrokerState, command: UnfenceBroker) -> bool:
+    if not command.clean:
+        return False
+    if command.last_incarnation != -1 and command.last_incarnation < broker.unfenced_incarnation:
+        return False
+    known = command.directory_id and broker.directory_id
+    return not known or command.directory_id == broker.directory_id
+
+
+def _lose_broker(image: MetadataImage, settings: Settings, broker_id: int) -> list[Update]:
+    """Every partition actor of the broker is gone, and what is on its disk is distrusted."""
+    slots = [SlotKey(broker_id, slot) for slot in range(image.brokers[broker_id].slots)]
+    records: list[Update] = [
+        PartitionActorLost(*slot, image.actors[slot].incarnation)
+        for slot in slots
+        if image.actor_runs(slot)
+    ]
+    records.extend(elections_after_loss(image, settings, slots, distrust=True))
+    return records
 
 
 def fence_broker(image: MetadataImage, command: FenceBroker) -> Outcome:
@@ -104,7 +148,9 @@ def fence_broker(image: MetadataImage, command: FenceBroker) -> Outcome:
     return Outcome([BrokerFenced(command.broker_id, command.incarnation)], None)
 
 
-def allocate_partition_actor(image: MetadataImage, command: AllocatePartitionActor) -> Outcome:
+def allocate_partition_actor(
+    image: MetadataImage, settings: Settings, command: AllocatePartitionActor
+) -> Outcome:
     """The next incarnation of a slot; what the last one led loses its leader first."""
     slot = SlotKey(command.broker_id, command.slot)
     actor = image.actors.get(slot)
@@ -112,53 +158,78 @@ def allocate_partition_actor(image: MetadataImage, command: AllocatePartitionAct
     records: list[Update] = []
     if actor is not None and actor.alive:
         records.append(PartitionActorLost(*slot, actor.incarnation))
-        records.extend(elections_after_loss(image, slot))
+        records.extend(elections_after_loss(image, settings, [slot]))
     records.append(PartitionActorAllocated(*slot, incarnation))
     return Outcome(records, incarnation)
 
 
-def start_partition_actor(image: MetadataImage, command: StartPartitionActor) -> Outcome:
-    """The actor listens: it leads what its slot holds, in new epochs."""
+def start_partition_actor(
+    image: MetadataImage, settings: Settings, command: StartPartitionActor
+) -> Outcome:
+    """The actor listens: what its slot holds and has no leader may be led by it, in new epochs."""
     slot = SlotKey(command.broker_id, command.slot)
     actor = image.actors.get(slot)
     if actor is None or actor.incarnation != command.incarnation:
-        raise StaleBrokerEpochError(
-            f"incarnation {command.incarnation} of partition actor {slot.slot} of broker"
-            f" {slot.broker_id} is over"
-        )
+        raise stale_actor(slot, command.incarnation)
     started = PartitionActorStarted(
         *slot, command.incarnation, command.host, command.port, command.pid
     )
     if not actor.alive:
-        return Outcome([started, *elections_after_start(image, slot)], None)
+        return Outcome([started, *elections_after_start(image, settings, slot)], None)
     # A controller came back and found it as it was, but for a new address at most.
     address = (command.host, command.port, command.pid)
     unchanged = (actor.host, actor.port, actor.pid) == address
     return Outcome([] if unchanged else [started], None)
 
 
-def lose_partition_actor(image: MetadataImage, command: LosePartitionActor) -> Outcome:
-    """Others that are in sync lead on; without any the partition has no leader."""
+def stale_actor(slot: SlotKey, incarnation: int) -> StaleBrokerEpochError:
+    """The refusal of what an actor says that has been replaced, or is held to be dead."""
+    return StaleBrokerEpochError(
+        f"incarnation {incarnation} of partition actor {slot.slot} of broker {slot.broker_id} is"
+        " over"
+    )
+
+
+def lose_partition_actor(
+    image: MetadataImage, settings: Settings, command: LosePartitionActor
+) -> Outcome:
+    """Its replicas leave the ISR; others lead on; without any the partition has no leader."""
     slot = SlotKey(command.broker_id, command.slot)
     actor = image.actors.get(slot)
     if actor is None or not actor.alive or actor.incarnation != command.incarnation:
         return Outcome([], None)
     records: list[Update] = [PartitionActorLost(*slot, actor.incarnation)]
-    records.extend(elections_after_loss(image, slot))
+    records.extend(elections_after_loss(image, settings, [slot]))
     return Outcome(records, None)
 
 
-def report_replicas(image: MetadataImage, command: ReportReplicas) -> Outcome:
-    """Marks what the actor has opened in its current epoch, forgets what it has removed."""
+def report_replicas(image: MetadataImage, settings: Settings, command: ReportReplicas) -> Outcome:
+    """Marks what the actor has opened in its current epoch, forgets what it has removed.
+
+    A log that has opened may be what a partition without leader waited for.
+    """
     slot = SlotKey(command.broker_id, command.slot)
     actor = image.actors.get(slot)
     if actor is None or not actor.alive or actor.incarnation != command.incarnation:
         return Outcome([], None)
     records: list[Update] = []
     for topic_id, reports in command.opened.items():
-        opened = _news(image, slot, topic_id, reports)
-        if opened:
-            records.append(PartitionsOpened(topic_id, opened))
+        topic = image.topics.get(topic_id)
+        if topic is None:
+            continue
+        opened = _current(topic, slot, reports)
+        news = [report for report in opened if _is_news(topic, slot, report)]
+        if news:
+            records.append(PartitionsOpened(topic_id, news, slot.broker_id))
+        leaderless = {
+            report.partition: topic.partitions[report.partition]
+            for report in opened
+            if topic.partitions[report.partition].leader == NO_LEADER
+        }
+        if leaderless:
+            rules = rules_of(image, settings, topic, image.actor_runs)
+            elected = {index: elect(state, rules) for index, state in leaderless.items()}
+            records.extend(changes_of(topic, elected))
     removed: dict[TopicId, list[int]] = {}
     for partition in command.removed:
         removal = image.removals.get(partition)
@@ -168,19 +239,21 @@ def report_replicas(image: MetadataImage, command: ReportReplicas) -> Outcome:
     return Outcome(records, None)
 
 
-def _news(
-    image: MetadataImage, slot: SlotKey, topic_id: TopicId, reports: Sequence[OpenedPartition]
+def _current(
+    topic: TopicState, slot: SlotKey, reports: Sequence[OpenedPartition]
 ) -> list[OpenedPartition]:
-    topic = image.topics.get(topic_id)
-    if topic is None:
-        return []
-    opened: list[OpenedPartition] = []
-    for report in reports:
-        if report.partition >= len(topic.partitions):
-            continue
-        partition = topic.partitions[report.partition]
-        if partition.leader != slot.broker_id or partition.slot_of(slot.broker_id) != slot:
-            continue
-        if report.leader_epoch == partition.leader_epoch != partition.opened_epoch:
-            opened.append(report)
-    return opened
+    """The reports about replicas that the slot holds, in the epoch that has not ended."""
+    return [
+        report
+        for report in reports
+        if report.partition < len(topic.partitions)
+        and topic.partitions[report.partition].houses(slot)
+        and topic.partitions[report.partition].leader_epoch == report.leader_epoch
+    ]
+
+
+def _is_news(topic: TopicState, slot: SlotKey, report: OpenedPartition) -> bool:
+    partition = topic.partitions[report.partition]
+    if partition.leader == slot.broker_id and partition.opened_epoch != report.leader_epoch:
+        return True
+    return slot.broker_id not in partition.opened_by

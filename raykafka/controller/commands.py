@@ -25,7 +25,11 @@ class Outcome(NamedTuple):
 
 
 class TopicToCreate(NamedTuple):
-    """-1 takes the cluster's default. ``schema`` has been checked by the caller."""
+    """-1 takes the cluster's default. ``schema`` has been checked by the caller.
+
+    ``assignments`` names the brokers of each partition, preferred leader first, in the place of a
+    count and a factor.
+    """
 
     name: str
     topic_id: TopicId
@@ -34,6 +38,7 @@ class TopicToCreate(NamedTuple):
     replication_factor: int = -1
     configs: Mapping[str, str] = {}
     schema: bytes = b""
+    assignments: Sequence[Sequence[int]] = ()
 
 
 class CreateTopics(NamedTuple):
@@ -50,10 +55,14 @@ class DeleteTopics(NamedTuple):
 
 
 class PartitionsToCreate(NamedTuple):
-    """The topic shall have ``total_count`` partitions, more than it has."""
+    """The topic shall have ``total_count`` partitions, more than it has.
+
+    ``assignments`` names the brokers of each new one; empty leaves it to the controller.
+    """
 
     name: str
     total_count: int
+    assignments: Sequence[Sequence[int]] = ()
 
 
 class CreatePartitions(NamedTuple):
@@ -155,6 +164,12 @@ class UnfenceBroker(NamedTuple):
     broker_id: int
     incarnation: int
     pid: int
+    directory_id: str = ""
+    """Of its log directory; empty leaves open which one it is."""
+    clean: bool = True
+    """False when the machine may have lost what the last incarnation wrote."""
+    last_incarnation: int = -1
+    """The incarnation that used the directory before; -1 leaves it open."""
 
 
 class FenceBroker(NamedTuple):
@@ -190,6 +205,56 @@ class LosePartitionActor(NamedTuple):
     incarnation: int
 
 
+class FailReplicas(NamedTuple):
+    """A partition actor could not open replicas, or their logs failed; what is old is ignored."""
+
+    broker_id: int
+    slot: int
+    incarnation: int
+    partitions: Sequence[PartitionId]
+
+
+class IsrMember(NamedTuple):
+    """A replica in sync, and the incarnation of its partition actor that is (KIP-903)."""
+
+    broker_id: int
+    incarnation: int
+
+
+class IsrChange(NamedTuple):
+    """The ISR that a leader proposes, and the versions of what it knows."""
+
+    topic_id: TopicId
+    partition: int
+    leader_epoch: int
+    partition_epoch: int
+    isr: Sequence[IsrMember]
+
+
+class AlterPartitions(NamedTuple):
+    """A leader's proposals (KIP-497); answered by an ``IsrAnswer`` each.
+
+    Raises ``StaleBrokerEpochError`` for another incarnation.
+    """
+
+    broker_id: int
+    slot: int
+    incarnation: int
+    changes: Sequence[IsrChange]
+
+
+class IsrAnswer(NamedTuple):
+    """What holds from now on; with an ``error`` the other fields say what is known."""
+
+    topic_id: TopicId
+    partition: int
+    leader: int = -1
+    leader_epoch: int = -1
+    partition_epoch: int = -1
+    isr: tuple[int, ...] = ()
+    error: RaykafkaError | None = None
+
+
 class ReportReplicas(NamedTuple):
     """A partition actor opened or removed replicas; what is out of date is ignored."""
 
@@ -215,4 +280,6 @@ Command = (
     | StartPartitionActor
     | LosePartitionActor
     | ReportReplicas
+    | FailReplicas
+    | AlterPartitions
 )

@@ -27,15 +27,30 @@ class SlotKey(NamedTuple):
 
 
 class PartitionState(msgspec.Struct, frozen=True, gc=False):
-    """One partition. ``replicas`` are broker ids in order of preference."""
+    """One partition. ``replicas`` are broker ids in order of preference, other sets in that order.
+
+    While a reassignment is under way (KIP-455) ``replicas`` holds the target first and then what is
+    to be given up; the target is ``replicas`` without ``removing``.
+    """
 
     replicas: tuple[int, ...]
     slots: tuple[int, ...]
     isr: tuple[int, ...]
+    """Empty only while there is no leader."""
     leader: int
     leader_epoch: int
     opened_epoch: int = -1
     """Newest leader epoch whose leader opened the log; -1 when it has never held data."""
+    partition_epoch: int = 0
+    """Grows with every change but those of ``opened_epoch`` and ``opened_by`` (KIP-497)."""
+    elr: tuple[int, ...] = ()
+    """Out of sync, but with every record below the high watermark (KIP-966): may lead."""
+    last_known_leader: int = NO_LEADER
+    """Led before the partition lost its leader; may lead when ISR and ELR are empty (KIP-966)."""
+    adding: tuple[int, ...] = ()
+    removing: tuple[int, ...] = ()
+    opened_by: tuple[int, ...] = ()
+    """Replicas whose log was open at least once: it is never taken for a new one."""
 
     @property
     def online(self) -> bool:
@@ -45,6 +60,28 @@ class PartitionState(msgspec.Struct, frozen=True, gc=False):
     def slot_of(self, broker_id: int) -> SlotKey:
         """Where that broker keeps its replica; raises ``ValueError`` when it has none."""
         return SlotKey(broker_id, self.slots[self.replicas.index(broker_id)])
+
+    def houses(self, slot: SlotKey) -> bool:
+        """Whether one of the replicas is kept in that slot."""
+        return slot.broker_id in self.replicas and self.slot_of(slot.broker_id) == slot
+
+    @property
+    def target(self) -> tuple[int, ...]:
+        """The replicas that shall be left when no reassignment is under way."""
+        return tuple(broker for broker in self.replicas if broker not in self.removing)
+
+    @property
+    def original(self) -> tuple[int, ...]:
+        """The replicas as they were before the reassignment that is under way."""
+        return tuple(broker for broker in self.replicas if broker not in self.adding)
+
+    def effective_min_isr(self, min_insync_replicas: int) -> int:
+        """How many replicas in sync a write with acks=all takes; never more than there are."""
+        return max(1, min(min_insync_replicas, len(self.original), len(self.target)))
+
+    def is_trusted(self, broker_id: int) -> bool:
+        """Whether that replica may hold acknowledged records which no other one has."""
+        return broker_id in self.isr or broker_id in self.elr or broker_id == self.last_known_leader
 
 
 class TopicState(msgspec.Struct, frozen=True):
@@ -70,6 +107,10 @@ class BrokerState(msgspec.Struct, frozen=True):
     slots: int
     fenced: bool = True
     pid: int = 0
+    directory_id: str = ""
+    """Of the log directory that the broker had when it was last unfenced."""
+    unfenced_incarnation: int = 0
+    """The newest incarnation that was ever unfenced: its log directory has been judged."""
 
 
 class PartitionActorState(msgspec.Struct, frozen=True):
@@ -83,7 +124,7 @@ class PartitionActorState(msgspec.Struct, frozen=True):
 
 
 class PendingRemoval(msgspec.Struct, frozen=True):
-    """A replica of a deleted topic that may still be on disk."""
+    """Replicas of a deleted topic, or given up by a reassignment, that may still be on disk."""
 
     topic: str
     slots: tuple[SlotKey, ...]
@@ -121,6 +162,20 @@ class MetadataImage(msgspec.Struct, frozen=True):
             return None
         actor = self.actors.get(partition.slot_of(partition.leader))
         return actor if actor is not None and actor.alive else None
+
+    def actor_runs(self, slot: SlotKey) -> bool:
+        """Whether the slot's partition actor is alive."""
+        actor = self.actors.get(slot)
+        return actor is not None and actor.alive
+
+    def preferred_leads(self) -> dict[SlotKey, int]:
+        """Of how many partitions each slot holds the preferred leader; those without left out."""
+        leads: dict[SlotKey, int] = {}
+        for topic in self.topics.values():
+            for partition in topic.partitions:
+                key = SlotKey(partition.replicas[0], partition.slots[0])
+                leads[key] = leads.get(key, 0) + 1
+        return leads
 
     def slot_loads(self) -> dict[SlotKey, int]:
         """How many replicas each slot holds; slots without any are left out."""

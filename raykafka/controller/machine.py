@@ -11,18 +11,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from raykafka.controller import brokers, configs, producer_ids, topics
+from raykafka.controller import brokers, configs, isr, producer_ids, topics
 from raykafka.controller.apply import apply_updates
 from raykafka.controller.commands import (
     AddSchema,
     AllocatePartitionActor,
     AllocateProducerIds,
     AlterConfigs,
+    AlterPartitions,
     Command,
     CreatePartitions,
     CreateTopics,
     DeleteTopics,
     ElectController,
+    FailReplicas,
     FenceBroker,
     LosePartitionActor,
     Outcome,
@@ -100,10 +102,12 @@ _HANDLERS: Final[Mapping[type, _Handler]] = {
     AllocateProducerIds: _without_settings(producer_ids.allocate_producer_ids),
     ElectController: _without_settings(_elect_controller),
     RegisterBroker: _without_settings(brokers.register_broker),
-    UnfenceBroker: _without_settings(brokers.unfence_broker),
+    UnfenceBroker: brokers.unfence_broker,
     FenceBroker: _without_settings(brokers.fence_broker),
-    AllocatePartitionActor: _without_settings(brokers.allocate_partition_actor),
-    StartPartitionActor: _without_settings(brokers.start_partition_actor),
-    LosePartitionActor: _without_settings(brokers.lose_partition_actor),
-    ReportReplicas: _without_settings(brokers.report_replicas),
+    AllocatePartitionActor: brokers.allocate_partition_actor,
+    StartPartitionActor: brokers.start_partition_actor,
+    LosePartitionActor: brokers.lose_partition_actor,
+    ReportReplicas: brokers.report_replicas,
+    FailReplicas: isr.fail_replicas,
+    AlterPartitions: isr.alter_partitions,
 }

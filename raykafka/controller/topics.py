@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from typing import Final
 
 from raykafka.config import TopicConfig
@@ -13,11 +14,12 @@ from raykafka.controller.commands import (
     CreateTopics,
     DeleteTopics,
     Outcome,
+    PartitionsToCreate,
     TopicAnswer,
     TopicToCreate,
 )
-from raykafka.controller.image import NO_LEADER, MetadataImage, SlotKey
-from raykafka.controller.placement import Candidate, place_partitions
+from raykafka.controller.image import NO_LEADER, MetadataImage, SlotKey, TopicState
+from raykafka.controller.placement import Candidate, Loads, place_on, place_partitions
 from raykafka.controller.settings import Settings
 from raykafka.controller.updates import (
     PartitionsCreated,
@@ -30,6 +32,7 @@ from raykafka.controller.updates import (
 from raykafka.errors import (
     InvalidConfigError,
     InvalidPartitionsError,
+    InvalidReplicaAssignmentError,
     InvalidReplicationFactorError,
     InvalidRequestError,
     InvalidTopicError,
@@ -91,7 +94,7 @@ def create_topics(image: MetadataImage, settings: Settings, command: CreateTopic
     """Kafka's CreateTopics: each topic succeeds or fails by itself."""
     seen = Counter(topic.name for topic in command.topics)
     deleting = {removal.topic for removal in image.removals.values()}
-    loads = image.slot_loads()
+    placer = _Placer(image)
     room = MAX_PARTITIONS
     records: list[Update] = []
     answers: list[TopicAnswer] = []
@@ -103,7 +106,7 @@ def create_topics(image: MetadataImage, settings: Settings, command: CreateTopic
                 raise TopicAlreadyExistsError(
                     f"topic {topic.name!r} is still being deleted; try again in a moment"
                 )
-            created = _plan_topic(image, settings, topic, loads, room)
+            created = _plan_topic(image, settings, topic, placer, room)
         except RaykafkaError as error:
             answers.append(TopicAnswer(topic.name, error=error))
             continue
@@ -118,24 +121,31 @@ def _plan_topic(
     image: MetadataImage,
     settings: Settings,
     topic: TopicToCreate,
-    loads: dict[SlotKey, int],
+    placer: _Placer,
     room: int,
 ) -> TopicCreated:
     validate_topic_name(topic.name)
     if topic.name in image.topic_ids:
         raise TopicAlreadyExistsError(f"topic {topic.name!r} already exists")
     defaults = settings.broker(image)
-    count = defaults.num_partitions if topic.num_partitions == -1 else topic.num_partitions
+    count, copies = topic.num_partitions, topic.replication_factor
+    if topic.assignments:
+        if (count, copies) != (-1, -1):
+            raise InvalidRequestError(
+                f"topic {topic.name!r}: give a replica assignment or the numbers of partitions and"
+                " replicas, not both"
+            )
+        count, copies = len(topic.assignments), len(topic.assignments[0])
+    count = defaults.num_partitions if count == -1 else count
     _validate_partition_count(topic.name, count)
     if count > room:
         raise PolicyViolationError(
             f"topic {topic.name!r}: the request asks for more than {MAX_PARTITIONS} new"
             " partitions in all; split it"
         )
-    copies = topic.replication_factor
-    if copies == -1:
-        copies = defaults.default_replication_factor
-    _validate_replication_factor(topic.name, copies)
+    copies = defaults.default_replication_factor if copies == -1 else copies
+    if not topic.assignments:
+        _validate_replication_factor(topic.name, copies)
     validate_topic_config(
         TopicConfig.parse(topic.configs, defaults.topic_defaults),
         typed=bool(topic.schema),
@@ -144,7 +154,7 @@ def _plan_topic(
     return TopicCreated(
         topic_id=topic.topic_id,
         name=topic.name,
-        partitions=_place(image, count, copies, loads),
+        partitions=placer.place(count, copies, topic.assignments),
         configs=dict(topic.configs),
         schemas=[topic.schema] if topic.schema else [],
     )
@@ -162,26 +172,63 @@ def _validate_replication_factor(name: str, copies: int) -> None:
         raise InvalidReplicationFactorError(
             f"topic {name!r}: the replication factor is {copies}, it must be at least 1"
         )
-    if copies > 1:
-        raise InvalidReplicationFactorError(
-            f"topic {name!r}: replication factor {copies} is not available in this version, which"
-            " keeps one copy of each partition; use 1"
-        )
 
 
-def _place(
-    image: MetadataImage, count: int, copies: int, loads: dict[SlotKey, int]
-) -> list[Placement]:
-    candidates = [Candidate(b.broker_id, b.rack, b.slots) for b in image.live_brokers()]
-    placements = []
-    for brokers, slots in place_partitions(count, copies, candidates, loads):
-        running = (
-            broker_id
-            for broker_id, slot in zip(brokers, slots, strict=True)
-            if (actor := image.actors.get(SlotKey(broker_id, slot))) is not None and actor.alive
+class _Placer:
+    """Places the new partitions of one command."""
+
+    def __init__(self, image: MetadataImage) -> None:
+        self._image = image
+        self._candidates = [
+            Candidate(broker.broker_id, broker.rack, broker.slots)
+            for broker in image.live_brokers()
+        ]
+        self._loads = Loads(self._candidates, image.slot_loads(), image.preferred_leads())
+
+    def place(
+        self, count: int, copies: int, assignments: Sequence[Sequence[int]]
+    ) -> list[Placement]:
+        """The given replicas, or where they fit best; whoever runs is in sync, nobody has data."""
+        if assignments:
+            for brokers in assignments:
+                validate_replicas(self._image, brokers)
+                if len(brokers) != copies:
+                    raise InvalidReplicaAssignmentError(
+                        f"every partition of a topic has as many replicas: {list(brokers)} are"
+                        f" {len(brokers)}, not {copies}"
+                    )
+            placed = [place_on(brokers, self._loads) for brokers in assignments]
+        else:
+            placed = place_partitions(count, copies, self._candidates, self._loads)
+        return [self._placement(*replicas) for replicas in placed]
+
+    def _placement(self, brokers: tuple[int, ...], slots: tuple[int, ...]) -> Placement:
+        running = tuple(
+            broker
+            for broker, slot in zip(brokers, slots, strict=True)
+            if self._image.actor_runs(SlotKey(broker, slot))
         )
-        placements.append(Placement(brokers, slots, next(running, NO_LEADER)))
-    return placements
+        leader = running[0] if running else NO_LEADER
+        isr = running if running != brokers else ()
+        return Placement(brokers, slots, leader, isr)
+
+
+def validate_replicas(image: MetadataImage, brokers: Sequence[int]) -> None:
+    """Raise ``InvalidReplicaAssignmentError`` unless these brokers can take a partition."""
+    if not brokers:
+        raise InvalidReplicaAssignmentError("a partition needs at least one replica")
+    if len(set(brokers)) != len(brokers):
+        raise InvalidReplicaAssignmentError(f"{list(brokers)} names a broker twice")
+    alive = [broker.broker_id for broker in image.live_brokers()]
+    for broker_id in brokers:
+        if broker_id not in image.brokers:
+            raise InvalidReplicaAssignmentError(
+                f"there is no broker {broker_id}; alive are {alive}"
+            )
+        if broker_id not in alive:
+            raise InvalidReplicaAssignmentError(
+                f"broker {broker_id} is not alive, it cannot take replicas; alive are {alive}"
+            )
 
 
 def delete_topics(image: MetadataImage, command: DeleteTopics) -> Outcome:
@@ -205,7 +252,7 @@ def delete_topics(image: MetadataImage, command: DeleteTopics) -> Outcome:
 def create_partitions(image: MetadataImage, command: CreatePartitions) -> Outcome:
     """Kafka's CreatePartitions: a topic may only grow."""
     seen = Counter(topic.name for topic in command.topics)
-    loads = image.slot_loads()
+    placer = _Placer(image)
     records: list[Update] = []
     answers: list[TopicAnswer] = []
     for wanted in command.topics:
@@ -215,21 +262,32 @@ def create_partitions(image: MetadataImage, command: CreatePartitions) -> Outcom
                 raise InvalidRequestError(f"the request names topic {wanted.name!r} twice")
             if topic is None:
                 raise unknown_topic(wanted.name)
-            present = len(topic.partitions)
-            if wanted.total_count <= present:
-                raise InvalidPartitionsError(
-                    f"topic {wanted.name!r} has {present} partitions; the number can only grow,"
-                    f" {wanted.total_count} were asked for"
-                )
-            _validate_partition_count(wanted.name, wanted.total_count)
-            copies = len(topic.partitions[0].replicas)
-            placements = _place(image, wanted.total_count - present, copies, loads)
+            missing = _validate_growth(topic, wanted)
+            copies = len(topic.partitions[0].target)
+            placements = placer.place(missing, copies, wanted.assignments)
         except RaykafkaError as error:
             answers.append(TopicAnswer(wanted.name, error=error))
             continue
         records.append(PartitionsCreated(topic.topic_id, placements))
         answers.append(TopicAnswer(wanted.name, topic.topic_id, wanted.total_count))
     return Outcome([] if command.validate_only else records, answers)
+
+
+def _validate_growth(topic: TopicState, wanted: PartitionsToCreate) -> int:
+    present = len(topic.partitions)
+    if wanted.total_count <= present:
+        raise InvalidPartitionsError(
+            f"topic {wanted.name!r} has {present} partitions; the number can only grow,"
+            f" {wanted.total_count} were asked for"
+        )
+    _validate_partition_count(wanted.name, wanted.total_count)
+    missing = wanted.total_count - present
+    if wanted.assignments and len(wanted.assignments) != missing:
+        raise InvalidReplicaAssignmentError(
+            f"topic {wanted.name!r} gets {missing} new partitions, replicas were assigned for"
+            f" {len(wanted.assignments)}"
+        )
+    return missing
 
 
 def add_schema(image: MetadataImage, command: AddSchema) -> Outcome:

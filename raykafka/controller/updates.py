@@ -25,6 +25,28 @@ class Placement(msgspec.Struct, frozen=True, array_like=True, gc=False):
     slots: tuple[int, ...]
     leader: int
     """-1 while no replica's actor runs."""
+    isr: tuple[int, ...] = ()
+    """Replicas whose actor runs; empty stands for all of them."""
+
+
+class PartitionChange(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The whole state of one partition from now on, but for what was opened.
+
+    Empty ``replicas`` leave replicas and slots as they are. Replicas that are no longer among them
+    are to be removed from disk.
+    """
+
+    partition: int
+    leader: int
+    leader_epoch: int
+    partition_epoch: int
+    isr: tuple[int, ...]
+    elr: tuple[int, ...] = ()
+    last_known_leader: int = -1
+    adding: tuple[int, ...] = ()
+    removing: tuple[int, ...] = ()
+    replicas: tuple[int, ...] = ()
+    slots: tuple[int, ...] = ()
 
 
 class LeaderChange(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -36,7 +58,7 @@ class LeaderChange(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class OpenedPartition(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The leader of ``leader_epoch`` has the partition's log open."""
+    """A replica has the partition's log open, in ``leader_epoch``."""
 
     partition: int
     leader_epoch: int
@@ -70,6 +92,8 @@ class BrokerUnfenced(StateRecord, frozen=True):
     broker_id: int
     incarnation: int
     pid: int
+    directory_id: str = ""
+    """Of its log directory; empty when the broker did not say."""
 
 
 class BrokerFenced(StateRecord, frozen=True):
@@ -130,7 +154,7 @@ class TopicDeleted(StateRecord, frozen=True):
 
 
 class ReplicasRemoved(StateRecord, frozen=True):
-    """These replicas of a deleted topic are no longer on that slot's disk."""
+    """These replicas, given up or of a deleted topic, are no longer on that slot's disk."""
 
     broker_id: int
     slot: int
@@ -139,17 +163,26 @@ class ReplicasRemoved(StateRecord, frozen=True):
 
 
 class LeadersChanged(StateRecord, frozen=True):
-    """Elections in one topic."""
+    """Elections in one topic, as they were written before there was more than one replica."""
 
     topic_id: TopicId
     changes: list[LeaderChange]
 
 
+class PartitionsChanged(StateRecord, frozen=True):
+    """Elections, changes of the ISR and reassignments in one topic."""
+
+    topic_id: TopicId
+    changes: list[PartitionChange]
+
+
 class PartitionsOpened(StateRecord, frozen=True):
-    """Leaders that are ready to serve. A partition that was opened once is never made anew."""
+    """Replicas that are ready. One that was opened once is never made anew while it is trusted."""
 
     topic_id: TopicId
     opened: list[OpenedPartition]
+    broker_id: int = -1
+    """Whose replicas; -1 in older entries: those of the leaders."""
 
 
 class TopicConfigChanged(StateRecord, frozen=True):
@@ -193,6 +226,7 @@ Update = (
     | TopicDeleted
     | ReplicasRemoved
     | LeadersChanged
+    | PartitionsChanged
     | PartitionsOpened
     | TopicConfigChanged
     | BrokerConfigChanged

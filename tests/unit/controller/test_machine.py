@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from raykafka.controller import commands
 from raykafka.controller.apply import apply_updates
 from raykafka.controller.image import MetadataImage, PartitionActorState, SlotKey
+from raykafka.controller.invariants import validate
 from raykafka.controller.machine import ClusterMetadataMachine
 from raykafka.controller.settings import Settings
 from raykafka.controller.updates import (
@@ -27,10 +28,12 @@ from raykafka.controller.updates import (
     decode,
 )
 from raykafka.errors import RaykafkaError, UnsupportedVersionError
+from raykafka.model import PartitionId, TopicId
 
 KINDS = [
     *("create", "create", "grow", "delete", "alter", "schema", "producer ids", "elect"),
     *("register", "unfence", "fence", "allocate", "start", "start", "lose", "report", "report"),
+    *("start", "start", "isr", "isr", "isr", "fail"),
 ]
 STEPS = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 255)), min_size=10, max_size=60)
 
@@ -49,6 +52,31 @@ def _report(image: MetadataImage, slot: SlotKey, dice: int) -> Any:
     )
 
 
+def _proposal(image: MetadataImage, slot: SlotKey, dice: int) -> Any:
+    """What the slot's actor says about the ISR of what it leads: at times it is out of date."""
+    changes = []
+    for topic_id, state in image.topics.items():
+        for index, partition in enumerate(state.partitions):
+            if partition.leader != slot.broker_id:
+                continue
+            members = [
+                commands.IsrMember(id_, image.actors[key].incarnation - (dice % 13 == 0))
+                for id_ in partition.replicas
+                if (key := partition.slot_of(id_)) in image.actors
+                and (id_ == partition.leader or (dice + id_) % 3)
+            ]
+            epoch = partition.partition_epoch - (dice % 11 == 0)
+            changes.append(
+                commands.IsrChange(topic_id, index, partition.leader_epoch, epoch, members)
+            )
+    return commands.AlterPartitions(*slot, image.actors[slot].incarnation, changes)
+
+
+def _failure(image: MetadataImage, slot: SlotKey, dice: int) -> Any:
+    partitions = [PartitionId(topic_id, dice % 4) for topic_id in image.topics]
+    return commands.FailReplicas(*slot, image.actors[slot].incarnation, partitions)
+
+
 def _command(image: MetadataImage, kind: str, dice: int) -> Any:
     """A command that makes sense most of the time; now and then it is out of date."""
     name = f"topic-{dice % 3}"
@@ -60,8 +88,13 @@ def _command(image: MetadataImage, kind: str, dice: int) -> Any:
     change = commands.SettingChange("retention.ms", str(dice), "delete" if dice % 2 else "set")
     resource = commands.ResourceToAlter("topic", name, [change])
     schema = b"s" if dice % 2 else b""
+    configs = {"min.insync.replicas": str(1 + dice // 12 % 3)}
+    if dice // 36 % 4 == 0:
+        configs["unclean.leader.election.enable"] = "true"
     table: dict[str, Callable[[], Any]] = {
-        "create": lambda: commands.CreateTopics([topic(name, 1 + dice % 4, schema=schema)]),
+        "create": lambda: commands.CreateTopics(
+            [topic(name, 1 + dice % 4, 1 + dice // 4 % 3, configs=configs, schema=schema)]
+        ),
         "grow": lambda: commands.CreatePartitions([commands.PartitionsToCreate(name, dice % 9)]),
         "delete": lambda: commands.DeleteTopics([name]),
         "alter": lambda: commands.AlterConfigs([resource]),
@@ -71,18 +104,22 @@ def _command(image: MetadataImage, kind: str, dice: int) -> Any:
         "register": lambda: commands.RegisterBroker(
             dice % 4 - 1 if len(image.brokers) < 5 else broker.broker_id, "n", "h", "", 1 + dice % 3
         ),
-        "unfence": lambda: commands.UnfenceBroker(broker.broker_id, broker_age, 7),
+        "unfence": lambda: commands.UnfenceBroker(
+            broker.broker_id, broker_age, 7 + dice % 2, f"d{dice // 32}", dice % 3 > 0
+        ),
         "fence": lambda: commands.FenceBroker(broker.broker_id, broker_age),
         "allocate": lambda: commands.AllocatePartitionActor(*slot),
         "start": lambda: commands.StartPartitionActor(*slot, age, "h", 1 + dice, 1),
         "lose": lambda: commands.LosePartitionActor(*slot, age),
         "report": lambda: _report(image, slot, dice) if slot in image.actors else None,
+        "isr": lambda: _proposal(image, slot, dice) if slot in image.actors else None,
+        "fail": lambda: _failure(image, slot, dice) if slot in image.actors else None,
     }
     return table[kind]()
 
 
 def _play(steps: list[tuple[str, int]]) -> Cluster:
-    cluster = Cluster.started(brokers=2, slots=2)
+    cluster = Cluster.started(brokers=3, slots=2)
     for kind, dice in steps:
         command = _command(cluster.image, kind, dice)
         if command is None:
@@ -109,7 +146,34 @@ def test_random_commands_reach_every_update() -> None:
         steps = [(chance.choice(KINDS), chance.randrange(256)) for _ in range(50)]
         seen.update(type(decode(data)).__name__ for data in _play(steps).log)
     everything = {update.__name__ for update in get_args(Update)}
-    assert everything - seen == {"BrokerConfigChanged"}
+    assert everything - seen == {"BrokerConfigChanged", "LeadersChanged"}
+
+
+def test_a_log_from_before_replication_is_read() -> None:
+    """Entries as they were written when every partition had one replica."""
+    cluster = Cluster.started(brokers=1)
+    topic_id = TopicId("a" * 32)
+    entries = [
+        {
+            "type": "TopicCreated",
+            "topic_id": topic_id,
+            "name": "t",
+            "partitions": [[[0], [0], 0], [[0], [0], 0]],
+        },
+        {"type": "PartitionsOpened", "topic_id": topic_id, "opened": [[0, 0]]},
+        {"type": "PartitionActorLost", "broker_id": 0, "slot": 0, "incarnation": 1},
+        {"type": "LeadersChanged", "topic_id": topic_id, "changes": [[0, -1, 1], [1, -1, 1]]},
+        {"type": "BrokerUnfenced", "broker_id": 0, "incarnation": 1, "pid": 5},
+    ]
+    for entry in entries:
+        cluster.machine.replay([decode(msgspec.msgpack.encode(entry))])
+    validate(cluster.image)
+    first, second = cluster.topic("t").partitions
+    assert (first.isr, first.leader, first.leader_epoch, first.opened_by) == ((0,), -1, 1, (0,))
+    assert second.opened_by == ()
+    cluster.start_slot(0, 0)
+    state = cluster.topic("t").partitions[0]
+    assert (state.leader, state.leader_epoch, state.isr) == (0, 2, (0,))
 
 
 def test_a_log_of_a_newer_version_stops_the_replay() -> None:

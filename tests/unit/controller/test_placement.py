@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raykafka.controller.elections import elect_leader
-from raykafka.controller.image import NO_LEADER, PartitionState, SlotKey
-from raykafka.controller.placement import Candidate, place_partitions
+from raykafka.controller.image import SlotKey
+from raykafka.controller.placement import Candidate, Loads, Replicas, place_partitions
 from raykafka.errors import InvalidReplicationFactorError
 
 
@@ -22,10 +23,13 @@ def test_replicas_are_apart_and_loads_even(
 ) -> None:
     candidates = [Candidate(index, rack, slots) for index, (rack, slots) in enumerate(shape)]
     copies = data.draw(st.integers(1, len(candidates)))
-    loads: dict[SlotKey, int] = {}
-    placed = place_partitions(count, copies, candidates, loads)
-    assert placed == place_partitions(count, copies, candidates, {})
-    assert sum(loads.values()) == count * copies
+    placed = place_partitions(count, copies, candidates, Loads(candidates, {}, {}))
+    assert placed == place_partitions(count, copies, candidates, Loads(candidates, {}, {}))
+    loads = Counter(
+        SlotKey(broker_id, slot)
+        for replicas in placed
+        for broker_id, slot in zip(*replicas, strict=True)
+    )
     racks = {candidate.broker_id: candidate.rack for candidate in candidates}
     for replicas in placed:
         assert len(set(replicas.brokers)) == copies
@@ -37,30 +41,29 @@ def test_replicas_are_apart_and_loads_even(
 
 
 def test_new_partitions_go_where_there_is_room() -> None:
-    loads = {SlotKey(0, 0): 5, SlotKey(0, 1): 1, SlotKey(1, 0): 6}
-    placed = place_partitions(3, 1, [Candidate(0, "", 2), Candidate(1, "", 1)], loads)
+    held = {SlotKey(0, 0): 5, SlotKey(0, 1): 1, SlotKey(1, 0): 6}
+    candidates = [Candidate(0, "", 2), Candidate(1, "", 1)]
+    placed = place_partitions(3, 1, candidates, Loads(candidates, held, held))
     assert [(replicas.brokers, replicas.slots) for replicas in placed] == [((0,), (1,))] * 3
 
 
 def test_too_few_brokers_are_told_in_numbers() -> None:
+    candidates = [Candidate(0, "", 1), Candidate(1, "", 1)]
+    loads = Loads(candidates, {}, {})
     with pytest.raises(InvalidReplicationFactorError, match="2 are alive"):
-        place_partitions(1, 3, [Candidate(0, "", 1), Candidate(1, "", 1)], {})
+        place_partitions(1, 3, candidates, loads)
 
 
-@pytest.mark.parametrize(
-    ("isr", "dead", "unclean", "leader"),
-    [
-        ((1, 2, 3), set(), False, 1),
-        ((1, 2, 3), {1}, False, 2),
-        ((1, 3), {1}, False, 3),
-        ((1,), {1}, False, NO_LEADER),
-        ((1,), {1}, True, 2),
-        ((1,), {1, 2, 3}, True, NO_LEADER),
-    ],
-)
-def test_the_first_replica_in_sync_leads(
-    isr: tuple[int, ...], dead: set[int], unclean: bool, leader: int
-) -> None:
-    partition = PartitionState((1, 2, 3), (0, 0, 0), isr, NO_LEADER, 0)
-    alive = lambda slot: slot.broker_id not in dead  # noqa: E731
-    assert elect_leader(partition, alive, unclean=unclean) == leader
+@pytest.mark.parametrize("copies", [1, 2, 3])
+def test_preferred_leaders_are_spread_over_brokers_and_slots(copies: int) -> None:
+    candidates = [Candidate(broker_id, "", 2) for broker_id in range(3)]
+    placed = place_partitions(12, copies, candidates, Loads(candidates, {}, {}))
+    leads = Counter((replicas.brokers[0], replicas.slots[0]) for replicas in placed)
+    assert leads == {(broker_id, slot): 2 for broker_id in range(3) for slot in range(2)}
+
+
+def test_whoever_leads_next_is_not_always_the_same() -> None:
+    candidates = [Candidate(broker_id, "", 1) for broker_id in range(3)]
+    placed: list[Replicas] = place_partitions(12, 3, candidates, Loads(candidates, {}, {}))
+    successors = Counter(replicas.brokers[1] for replicas in placed if replicas.brokers[0] == 0)
+    assert successors == {1: 2, 2: 2}

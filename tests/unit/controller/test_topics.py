@@ -13,6 +13,7 @@ from raykafka.controller.commands import (
     CreatePartitions,
     CreateTopics,
     DeleteTopics,
+    FenceBroker,
     PartitionsToCreate,
     ReportReplicas,
     TopicAnswer,
@@ -107,7 +108,7 @@ def test_messages_say_what_is_wrong(cluster: Cluster) -> None:
     key, copies = (str(answer.error) for answer in answers)
     assert "retention.msec" in key
     assert "retention.ms" in key
-    assert "not available in this version" in copies
+    assert "3 needs as many brokers, 1 are alive" in copies
 
 
 def test_without_a_live_broker_nothing_is_created() -> None:
@@ -178,3 +179,33 @@ def test_schemas_are_added_one_after_the_other(cluster: Cluster) -> None:
             cluster.do(command)
     assert cluster.topic("typed").schemas == (b"s0", b"s1")
     assert cluster.topic("typed").settings_version == 1
+
+
+def test_replicas_by_hand() -> None:
+    cluster = Cluster.started(brokers=3)
+    cluster.lose(2)
+    cluster.do(FenceBroker(2, 1))
+    (answer,) = cluster.do(CreateTopics([topic("t", assignments=[[1, 0], [0, 1]])]))
+    assert (answer.error, answer.num_partitions) == (None, 2)
+    assert [p.replicas for p in cluster.topic("t").partitions] == [(1, 0), (0, 1)]
+    assert [p.leader for p in cluster.topic("t").partitions] == [1, 0]
+    refused = {
+        "twice": [[0, 0]],
+        "unknown": [[0, 9]],
+        "fenced": [[0, 2]],
+        "none": [[]],
+        "uneven": [[0, 1], [0]],
+    }
+    wanted = [topic(name, assignments=brokers) for name, brokers in refused.items()]
+    for answer in cluster.do(CreateTopics(wanted)):
+        assert type(answer.error) is errors.InvalidReplicaAssignmentError, answer
+    both = topic("both", assignments=[[0]])._replace(num_partitions=1)
+    (answer,) = cluster.do(CreateTopics([both]))
+    assert type(answer.error) is errors.InvalidRequestError
+
+    (answer,) = cluster.do(CreatePartitions([PartitionsToCreate("t", 3, [[1, 0]])]))
+    assert answer.error is None
+    assert cluster.topic("t").partitions[2].replicas == (1, 0)
+    for brokers in ([[1]], [[0, 1], [1, 0]]):
+        (answer,) = cluster.do(CreatePartitions([PartitionsToCreate("t", 4, brokers)]))
+        assert type(answer.error) is errors.InvalidReplicaAssignmentError
