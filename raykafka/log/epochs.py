@@ -1,7 +1,9 @@
 """Which leader epoch wrote which part of the log (Kafka's ``LeaderEpochFileCache``, KIP-101).
 
 A follower that comes back asks where the epoch of its last batch ended in the leader's log, and
-cuts what it has beyond that point; the high watermark alone would not tell.
+cuts what it has beyond that point; the high watermark alone would not tell. It asks with every
+request to copy (KIP-595): ``find_divergence`` is the leader's answer, ``truncation_offset`` what
+the follower does with one, until there is none.
 """
 
 from __future__ import annotations
@@ -103,3 +105,40 @@ class LeaderEpochCache:
         if keep >= 0:
             del self._epochs[:keep], self._starts[:keep]
             self._starts[0] = start_offset
+
+
+def find_divergence(
+    leader: LeaderEpochCache, log_end_offset: int, last_fetched_epoch: int, fetch_offset: int
+) -> EpochEnd | None:
+    """Whether a follower that ends at ``fetch_offset`` with a batch of ``last_fetched_epoch`` (-1:
+    none) has what the leader's log, which ends at ``log_end_offset``, does not have.
+
+    None where it can go on from there. Else the leader's largest epoch at or below the follower's,
+    -1 for none, and where that ended (Kafka's ``divergingEpoch``). The follower may know an epoch
+    above all of the leader's, which knows its own only once it has written in it: that is where
+    this differs from ``end_offset_for``.
+    """
+    if last_fetched_epoch < 0 or leader.latest_epoch < 0:
+        # One of the two is empty: only what lies behind the leader's end can be wrong.
+        end = EpochEnd(NO_LEADER_EPOCH, log_end_offset)
+        return end if fetch_offset > log_end_offset else None
+    if last_fetched_epoch > leader.latest_epoch:
+        return EpochEnd(leader.latest_epoch, log_end_offset)
+    end = leader.end_offset_for(last_fetched_epoch, log_end_offset)
+    if end.epoch == last_fetched_epoch and fetch_offset <= end.end_offset:
+        return None
+    return end
+
+
+def truncation_offset(follower: LeaderEpochCache, log_end_offset: int, diverging: EpochEnd) -> int:
+    """Where a follower that ends at ``log_end_offset`` is cut before it asks again (KIP-279).
+
+    Never below what both logs have in common, and always before its end; so it asks once per epoch
+    that it has, at most.
+    """
+    known = follower.end_offset_for(diverging.epoch, log_end_offset)
+    if known.epoch < 0:
+        return min(diverging.end_offset, log_end_offset)
+    if known.epoch != diverging.epoch:
+        return min(known.end_offset, log_end_offset)
+    return min(known.end_offset, diverging.end_offset, log_end_offset)
