@@ -93,21 +93,45 @@ class LogFiles:
     def write_checkpoint(self, segments: Segments, flushed_offset: int, *, durable: bool) -> None:
         """Write how the log stands, unless the file says so already; raises ``DiskFullError``."""
         view, active = segments.view, segments.active
-        checkpoint = Checkpoint(
-            self._topic,
-            self.partition.topic_id,
-            self.partition.partition,
+        self.write_marks(
             view.log_start_offset,
             flushed_offset,
             view.log_end_offset,
             active.base_offset,
             active.size_bytes > 0,
+            durable=durable,
+        )
+
+    def write_marks(
+        self,
+        log_start_offset: int,
+        flushed_offset: int,
+        log_end_offset: int,
+        active_base_offset: int,
+        active_created: bool,
+        *,
+        durable: bool,
+    ) -> None:
+        """Write how the log is going to stand; see ``Checkpoint`` and ``write_checkpoint``."""
+        checkpoint = Checkpoint(
+            self._topic,
+            self.partition.topic_id,
+            self.partition.partition,
+            log_start_offset,
+            flushed_offset,
+            log_end_offset,
+            active_base_offset,
+            active_created,
         )
         if checkpoint == self._written and self._durable >= durable:
             return
         self._store.publish(self.path(CHECKPOINT_FILE), encode(checkpoint), durable=durable)
         self._written = checkpoint
         self._durable = durable
+
+    def sync_directory(self) -> None:
+        """Make deletions durable."""
+        self._store.flush(self.path(CHECKPOINT_FILE))
 
     def delete_checkpoint(self) -> None:
         """Delete it; without one a log begins at its first segment."""
@@ -153,6 +177,14 @@ class LogFiles:
         offsets = sorted(each for each in map(parse_snapshot_name, names) if each is not None)
         for old in offsets[:-_SNAPSHOTS_KEPT]:
             self._store.delete(self.path(snapshot_name(old)))
+
+    def delete_producers(self, behind: int) -> None:
+        """Delete the snapshots behind an offset: they tell of batches that are to go."""
+        self._unsynced_snapshot = ""
+        for path in self._store.list(self.path("")):
+            offset = parse_snapshot_name(path[len(self.directory) + 1 :])
+            if offset is not None and offset > behind:
+                self._store.delete(path)
 
     def sync_producers(self) -> None:
         """Make the newest snapshot durable: before the batches go that it was made from."""

@@ -37,6 +37,12 @@ class LogWriter:
         """Refuse further writes; ``how`` says what happened to the log."""
         self.failure = _Closed(f"the log of {self._name} {how}; open it again")
 
+    def fail(self, error: Exception) -> None:
+        """Take the log offline."""
+        if not isinstance(error, KafkaStorageError):
+            error = KafkaStorageError(f"the log of {self._name} failed: {error!r}")
+        self.failure = error
+
     def check(self) -> None:
         """Raise ``KafkaStorageError`` once the log is offline or closed."""
         if self.failure is None:

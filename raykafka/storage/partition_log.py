@@ -1,4 +1,4 @@
-"""The log of one partition on one disk: append, read, roll, flush, retain, recover.
+"""The log of one partition on one disk: append, copy, truncate, retain.
 
 One thread owns a log; ``flush`` alone may run in another one beside it. Appending takes one write
 to the active segment's file; all else about a log is derived from its files when it is opened.
@@ -6,7 +6,6 @@ to the active segment's file; all else about a log is derived from its files whe
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 
 import pyarrow as pa
@@ -16,63 +15,30 @@ from raykafka.errors import (
     FencedLeaderEpochError,
     InvalidRecordError,
     KafkaStorageError,
-    UnknownSchemaVersionError,
+    OffsetOutOfRangeError,
 )
 from raykafka.log.batch_header import LOG_APPEND_TIME, BatchHeader, stamp
 from raykafka.log.retention import check_delete_records, plan_retention
 from raykafka.log.schema import UNTYPED_SCHEMA
-from raykafka.log.segment import segment_name
-from raykafka.model import OffsetAndTimestamp, PartitionId
-from raykafka.storage.api import MissingFileError, SegmentStore
+from raykafka.model import PartitionId
+from raykafka.storage.api import SegmentStore
+from raykafka.storage.log_core import CHECKPOINT_INTERVAL_MS, LogCore
 from raykafka.storage.log_files import LogFiles
-from raykafka.storage.log_reader import LogReader
 from raykafka.storage.log_segment import LogSegment
-from raykafka.storage.log_types import AppendResult, LogConfig, SegmentSlice
-from raykafka.storage.log_writer import LogWriter
-from raykafka.storage.recovery import Recovered, recover
+from raykafka.storage.log_truncation import (
+    announce_cut,
+    announce_restart,
+    plan_cut,
+    write_cut,
+    write_restart,
+)
+from raykafka.storage.log_types import AppendResult, LogConfig
+from raykafka.storage.recovery import recover
+from raykafka.storage.replicated_append import check_batches, end_of_run, wrong_schema
 
-_CHECKPOINT_INTERVAL_MS = 30_000
 
-
-class PartitionLog:
+class PartitionLog(LogCore):
     """An append-only log of record batches; see ``open``."""
-
-    def __init__(
-        self,
-        store: SegmentStore,
-        files: LogFiles,
-        config: LogConfig,
-        schemas: Sequence[pa.Schema],
-        recovered: Recovered,
-        now_ms: int,
-    ) -> None:
-        """For ``open``."""
-        self._store = store
-        self._files = files
-        self._name = files.name
-        self._config = config
-        self._schemas = schemas
-        self._segments = recovered.segments
-        self._view = recovered.segments.view
-        self._producers = recovered.producers
-        self.epochs = recovered.epochs
-        """Which leader epoch wrote which part of the log."""
-        self.recovered = recovered.report
-        """What opening found."""
-        self.log_end_offset = self._view.log_end_offset
-        """Offset that the next record gets."""
-        self.flushed_offset = recovered.recovery_offset
-        """End of what survives a power cut."""
-        self._leader_epoch = self.epochs.latest_epoch
-        self._reader = LogReader(store, self._segments, files.partition, files.name, schemas)
-        self._writer = LogWriter(store, files.name)
-        self._checkpoint_at_ms = now_ms + _CHECKPOINT_INTERVAL_MS
-        self._unflushed = [
-            segment
-            for segment in recovered.segments.items
-            if segment.sealed and segment.next_offset > recovered.recovery_offset
-        ]
-        self._rolling = threading.Lock()  # the list above and the active segment, for ``flush``
 
     @classmethod
     def open(
@@ -104,33 +70,6 @@ class PartitionLog:
             log._write_checkpoint(durable=False)
         return log
 
-    # --- state ------------------------------------------------------------------------------------
-
-    @property
-    def log_start_offset(self) -> int:
-        """First offset that can be read."""
-        return self._view.log_start_offset
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of all segment files."""
-        return self._view.size_bytes
-
-    @property
-    def segment_count(self) -> int:
-        """Segments, the active one included."""
-        return len(self._segments)
-
-    @property
-    def damaged(self) -> list[tuple[int, int]]:
-        """Offset ranges, end exclusive, that are known to be unreadable."""
-        return [(start, end) for start, end in self._view.damaged]
-
-    @property
-    def needs_flush(self) -> bool:
-        """Whether a sealed segment still waits for ``flush``, whatever the topic's policy."""
-        return bool(self._unflushed)
-
     # --- writing ----------------------------------------------------------------------------------
 
     def append(
@@ -154,7 +93,7 @@ class PartitionLog:
         if self._writer.failure is not None:
             self._writer.check()
         if header.schema_id != len(self._schemas) - 1:
-            raise self._wrong_schema(header.schema_id)
+            raise wrong_schema(header.schema_id, len(self._schemas) - 1, self._name)
         if header.producer_id >= 0:
             seen = self._producers.check(header)
             if seen is not None:
@@ -195,79 +134,94 @@ class PartitionLog:
             self.log_end_offset = active.next_offset
         return result
 
-    def roll(self, now_ms: int) -> None:
-        """Seal the active segment and begin a new one; nothing happens while it is empty.
+    # --- copying a leader -------------------------------------------------------------------------
 
-        The sealed file is made durable by the next ``flush``. Raises ``DiskFullError``, after which
-        the segment is active still.
+    def append_replicated(
+        self, data: memoryview, headers: Sequence[BatchHeader], now_ms: int
+    ) -> None:
+        """Append verified batches as their leader has stamped them; ``data`` holds them in a row.
+
+        Takes one write for all that go into the same segment. Where the log is empty and begins
+        inside the first batch, as after ``restart_at`` with the log start of a leader, it begins
+        with that batch instead. Raises, with nothing changed, ``OffsetOutOfRangeError`` when the
+        batches do not follow the log's end or each other, ``FencedLeaderEpochError`` when one is
+        older than what stands before it, ``UnknownSchemaVersionError``, ``InvalidRecordError``.
+        ``DiskFullError`` leaves whole batches only, up to ``log_end_offset``, and the log goes on;
+        after ``KafkaStorageError`` it is offline.
         """
-        active = self._segments.active
-        if active.is_empty:
+        self._writer.check()
+        check_batches(headers, len(data), self._leader_epoch, len(self._schemas), self._name)
+        first, start = headers[0], self.log_start_offset
+        if first.base_offset != self.log_end_offset:
+            if not (start == self.log_end_offset and first.base_offset < start < first.next_offset):
+                raise OffsetOutOfRangeError(
+                    f"{self._name} ends at {self.log_end_offset}, a batch at {first.base_offset} "
+                    "does not follow; fetch from the log's end"
+                )
+            self.restart_at(first.base_offset)
+        try:
+            self._append_runs(data, headers, now_ms)
+        except DiskFullError:
+            self._drop_preamble()  # a leader's next batch may have another schema
+            raise
+        if start > first.base_offset:
+            self.advance_log_start(start)
+
+    def truncate_to(self, offset: int) -> None:
+        """Remove every batch that ends beyond ``offset``; nothing happens at or behind the end.
+
+        Afterwards the log is as if it had never had them, and ends at or before ``offset``: a batch
+        goes whole, and so does a damaged range at the new end. For a follower with damage, cutting
+        where it starts and copying on from there is the repair; it is not in sync until its end
+        is again where it was. A log that begins behind ``offset`` begins again there, empty. Slices
+        that were read beyond ``offset`` must not be in use any more. A crash on the way leaves the
+        log whole and longer. Raises ``OffsetOutOfRangeError`` for a negative offset,
+        ``DiskFullError`` with nothing changed, ``KafkaStorageError`` (offline from then on).
+        """
+        self._writer.check()
+        _check_not_negative(offset)
+        if offset >= self.log_end_offset:
             return
-        base_offset = self.log_end_offset
-        # First, so that no sealed segment is ever deleted without a snapshot of what it told.
-        self._files.write_producers(base_offset, self._producers)
-        if len(active.loaded_index):  # else nothing in it can be read, and its file stays as it is
-            self._writer.seal(active, self._schemas)
-        new = LogSegment(self._files.path(segment_name(base_offset)), base_offset)
-        with self._rolling:
-            if active.sealed:
-                self._unflushed.append(active)
-            self._segments.append(new)
-        self._write_checkpoint(durable=False)
-        self._checkpoint_at_ms = now_ms + _CHECKPOINT_INTERVAL_MS
+        cut = plan_cut(self._segments, offset)
+        if not cut.keep:
+            self.restart_at(cut.end_offset)
+            return
+        announce_cut(self._files, self._segments, self.flushed_offset, cut)
+        self._rebuild(lambda: write_cut(self._store, self._files, self._segments, cut))
 
-    def flush(self) -> int:
-        """Make everything appended before the call durable; returns the offset where that ends.
+    def restart_at(self, offset: int) -> None:
+        """Throw everything away and begin an empty log at ``offset``; epochs and producers, too.
 
-        May run in another thread beside ``append``. Raises ``KafkaStorageError``; the log is
-        offline then, because what a failed fsync has lost is never known ("fsyncgate").
+        Kafka's ``truncateFullyAndStartAt``: for a follower whose leader has no longer what would
+        come next. A crash on the way leaves the log whole, and as it was, shorter or empty. Raises
+        as ``truncate_to`` does.
         """
-        with self._rolling:
-            self._writer.check()
-            end = self.log_end_offset
-            sealed = list(self._unflushed)
-            active = self._segments.active
-        if end == self.flushed_offset and not sealed:
-            return end
-        for segment in (*sealed, active):
-            if segment.size_bytes:
-                self._writer.flush(segment)
-        with self._rolling:
-            self._unflushed = [each for each in self._unflushed if each not in sealed]
-            self.flushed_offset = max(self.flushed_offset, end)
-        return end
+        self._writer.check()
+        _check_not_negative(offset)
+        announce_restart(self._files, self._segments, self.flushed_offset)
+        self._rebuild(lambda: write_restart(self._store, self._files, self._segments, offset))
 
-    # --- reading ----------------------------------------------------------------------------------
+    def advance_log_start(self, offset: int) -> None:
+        """Move the log start to the leader's, durably, and delete segments below it.
 
-    def read(self, offset: int, *, max_bytes: int, up_to: int) -> list[memoryview]:
-        """Whole batches from the one that holds ``offset``, none reaching beyond ``up_to``.
-
-        At least one if there is any, then as many as fit into ``max_bytes`` and stand in the same
-        segment. Slices stay valid for as long as they are held. Raises ``OffsetOutOfRangeError``,
-        or ``LogDamagedError`` that names the damaged range and where to go on.
+        Nothing happens where it is there already. Raises ``OffsetOutOfRangeError`` behind the end:
+        then the follower has to ``restart_at`` it.
         """
-        return self._reader.read(offset, max_bytes, up_to)
-
-    def locate(self, offset: int, *, max_batches: int, up_to: int) -> SegmentSlice | None:
-        """Where the batches that ``read`` would return stand in their file, CRCs verified.
-
-        None where there is nothing below ``up_to`` yet, or where the store's files cannot be
-        mapped. Raises as ``read`` does.
-        """
-        return self._reader.locate(offset, max_batches, up_to)
-
-    def cold(self, offset: int, *, max_bytes: int, up_to: int) -> Callable[[], None] | None:
-        """What a thread does so that ``read`` waits for no disk; None if it would not anyway."""
-        return self._reader.cold(offset, max_bytes, up_to)
-
-    def offset_for_timestamp(self, timestamp: int) -> OffsetAndTimestamp | None:
-        """The first record that is not older than ``timestamp`` (ms); None if there is none."""
-        return self._reader.offset_for_timestamp(timestamp)
-
-    def max_timestamp(self) -> OffsetAndTimestamp | None:
-        """The first record with the largest timestamp (KIP-734); None for an empty log."""
-        return self._reader.max_timestamp()
+        previous = self._view.log_start_offset
+        if offset > self.log_end_offset:
+            raise OffsetOutOfRangeError(
+                f"{self._name} ends at {self.log_end_offset}, before {offset}, where its leader's "
+                "log starts; restart it there"
+            )
+        if not self._view.advance_log_start(offset):
+            return
+        try:
+            self._write_checkpoint(durable=True)
+        except KafkaStorageError:
+            self._view.log_start_offset = previous
+            raise
+        sealed = self._segments.items[:-1]
+        self._delete_segments(sum(segment.next_offset <= offset for segment in sealed))
 
     # --- upkeep -----------------------------------------------------------------------------------
 
@@ -276,19 +230,8 @@ class PartitionLog:
 
         Returns the log start; it is durable then. Raises ``OffsetOutOfRangeError`` behind the end.
         """
-        before = check_delete_records(self._view, before, self.log_end_offset)
-        if before == self._view.log_start_offset:
-            return before
-        previous = self._view.log_start_offset
-        self._view.advance_log_start(before)
-        try:
-            self._write_checkpoint(durable=True)
-        except KafkaStorageError:
-            self._view.log_start_offset = previous
-            raise
-        sealed = self._segments.items[:-1]
-        self._delete_segments(sum(segment.next_offset <= before for segment in sealed))
-        return before
+        self.advance_log_start(check_delete_records(self._view, before, self.log_end_offset))
+        return self.log_start_offset
 
     def apply_retention(self, now_ms: int, high_watermark: int) -> int:
         """Delete segments by ``retention.ms`` and ``retention.bytes``; returns how many went."""
@@ -330,16 +273,14 @@ class PartitionLog:
         if now_ms >= self._checkpoint_at_ms:
             self._producers.expire(now_ms, self._config.producer_id_expiration_ms)
             self._write_checkpoint(durable=False)
-            self._checkpoint_at_ms = now_ms + _CHECKPOINT_INTERVAL_MS
+            self._checkpoint_at_ms = now_ms + CHECKPOINT_INTERVAL_MS
 
     def reconfigure(self, config: LogConfig, schemas: Sequence[pa.Schema]) -> None:
         """Take changed settings over; after a new schema the next append begins a new segment."""
         self._config = config
         self._schemas = tuple(schemas) or (UNTYPED_SCHEMA,)
         self._reader.schemas = self._schemas
-        active = self._segments.active
-        if active.is_empty and active.size_bytes:
-            self._writer.begin_again(active)
+        self._drop_preamble()
 
     def close(self) -> None:
         """Flush and write a checkpoint, so that the next start has nothing to verify.
@@ -360,23 +301,64 @@ class PartitionLog:
 
     # --- inside -----------------------------------------------------------------------------------
 
-    def _delete_segments(self, count: int) -> None:
-        self.epochs.truncate_before(self._view.log_start_offset)
-        if not count:
-            return
-        self._files.sync_producers()
-        with self._rolling:
-            dropped = self._segments.drop(count)
-            self._unflushed = [each for each in self._unflushed if each not in dropped]
-        for segment in dropped:
-            segment.deleted = True
-            try:
-                self._store.delete(segment.path)
-            except MissingFileError:
-                continue  # somebody was faster; gone is gone
+    def _append_runs(self, data: memoryview, headers: Sequence[BatchHeader], now_ms: int) -> None:
+        """Append batches with one write for each run that goes into the same segment."""
+        position = number = 0
+        while number < len(headers):
+            active = self._segment_for(headers[number], now_ms)
+            end = end_of_run(active, headers, number, self._config)
+            run = headers[number:end]
+            size = sum(header.size for header in run)
+            self._append_run(active, data[position : position + size], run)
+            position += size
+            number = end
 
-    def _write_checkpoint(self, *, durable: bool) -> None:
-        self._files.write_checkpoint(self._segments, self.flushed_offset, durable=durable)
+    def _segment_for(self, header: BatchHeader, now_ms: int) -> LogSegment:
+        """The active segment, with a file, and new if a copied batch must not go into the last."""
+        active = self._segments.active
+        if active.must_end(header, header.append_time_ms, self._config):
+            self.roll(now_ms)
+            active = self._segments.active
+        self._drop_preamble()
+        if not active.size_bytes:
+            self._writer.begin(active, self._schemas[header.schema_id])
+            self._write_checkpoint(durable=False)
+        return active
+
+    def _drop_preamble(self) -> None:
+        """Empty the active segment's file if only a preamble stands in it: of any schema."""
+        active = self._segments.active
+        if active.is_empty and active.size_bytes:
+            self._writer.begin_again(active)
+
+    def _append_run(
+        self, active: LogSegment, data: memoryview, headers: Sequence[BatchHeader]
+    ) -> None:
+        """Append batches that all go into the active segment."""
+        position = self._writer.write(active, data)
+        for header in headers:
+            active.add(header, position)
+            position += header.size
+            if header.leader_epoch != self._leader_epoch:
+                self.epochs.assign(header.leader_epoch, header.base_offset)
+                self._leader_epoch = self.epochs.latest_epoch
+            if header.producer_id >= 0:
+                self._producers.append(header)
+        self.log_end_offset = active.next_offset
+
+    def _rebuild(self, change: Callable[[], None]) -> None:
+        """Change the files, then take over what recovery makes of them."""
+        damaged = self._view.damaged
+        with self._rolling:
+            try:
+                change()
+                recovered = recover(self._store, self._files, self._schemas, must_exist=True)
+            except Exception as error:
+                self._writer.fail(error)
+                raise
+            self._adopt(recovered)
+        for start, end in damaged:  # recovery trusts sealed segments
+            self._view.mark_damaged(start, min(end, self.log_end_offset))
 
     def _check_epoch(self, epoch: int) -> None:
         if epoch < self._leader_epoch:
@@ -384,8 +366,7 @@ class PartitionLog:
                 f"{self._name} has epoch {self._leader_epoch}; epoch {epoch} is over"
             )
 
-    def _wrong_schema(self, schema_id: int) -> UnknownSchemaVersionError:
-        return UnknownSchemaVersionError(
-            f"the batch has schema {schema_id}, {self._name} has {len(self._schemas) - 1} as its "
-            "newest; refresh the metadata and encode it again"
-        )
+
+def _check_not_negative(offset: int) -> None:
+    if offset < 0:
+        raise OffsetOutOfRangeError(f"a log cannot end or begin at offset {offset}")

@@ -1,0 +1,196 @@
+"""What every operation on an open log needs: its segments and ends, reading, rolling, flushing.
+
+One thread owns a log; ``flush`` alone may run in another one beside it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+import pyarrow as pa
+
+from raykafka.log.segment import segment_name
+from raykafka.model import OffsetAndTimestamp
+from raykafka.storage.api import MissingFileError, SegmentStore
+from raykafka.storage.log_files import LogFiles
+from raykafka.storage.log_reader import LogReader
+from raykafka.storage.log_segment import LogSegment
+from raykafka.storage.log_types import LogConfig, SegmentSlice
+from raykafka.storage.log_writer import LogWriter
+from raykafka.storage.recovery import Recovered
+
+CHECKPOINT_INTERVAL_MS = 30_000
+
+
+class LogCore:
+    """The part of ``PartitionLog`` that leaders and followers have in common."""
+
+    def __init__(
+        self,
+        store: SegmentStore,
+        files: LogFiles,
+        config: LogConfig,
+        schemas: Sequence[pa.Schema],
+        recovered: Recovered,
+        now_ms: int,
+    ) -> None:
+        """For ``PartitionLog.open``."""
+        self._store = store
+        self._files = files
+        self._name = files.name
+        self._config = config
+        self._schemas = schemas
+        self.recovered = recovered.report
+        """What opening found."""
+        self._writer = LogWriter(store, files.name)
+        self._checkpoint_at_ms = now_ms + CHECKPOINT_INTERVAL_MS
+        self._rolling = threading.Lock()  # what ``flush`` looks at: ``_unflushed`` and the segments
+        self._adopt(recovered)
+
+    def _adopt(self, recovered: Recovered) -> None:
+        """Go on from what recovery made of the files."""
+        self._segments = recovered.segments
+        self._view = recovered.segments.view
+        self._producers = recovered.producers
+        self.epochs = recovered.epochs
+        """Which leader epoch wrote which part of the log."""
+        self.log_end_offset = self._view.log_end_offset
+        """Offset that the next record gets."""
+        self.flushed_offset = recovered.recovery_offset
+        """End of what survives a power cut."""
+        self._leader_epoch = self.epochs.latest_epoch
+        self._reader = LogReader(
+            self._store, self._segments, self._files.partition, self._name, self._schemas
+        )
+        self._unflushed = [
+            segment
+            for segment in recovered.segments.items
+            if segment.sealed and segment.next_offset > recovered.recovery_offset
+        ]
+
+    # --- state ------------------------------------------------------------------------------------
+
+    @property
+    def log_start_offset(self) -> int:
+        """First offset that can be read."""
+        return self._view.log_start_offset
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all segment files."""
+        return self._view.size_bytes
+
+    @property
+    def segment_count(self) -> int:
+        """Segments, the active one included."""
+        return len(self._segments)
+
+    @property
+    def damaged(self) -> list[tuple[int, int]]:
+        """Offset ranges, end exclusive, that are known to be unreadable."""
+        return [(start, end) for start, end in self._view.damaged]
+
+    @property
+    def needs_flush(self) -> bool:
+        """Whether a sealed segment still waits for ``flush``, whatever the topic's policy."""
+        return bool(self._unflushed)
+
+    # --- files ------------------------------------------------------------------------------------
+
+    def roll(self, now_ms: int) -> None:
+        """Seal the active segment and begin a new one; nothing happens while it is empty.
+
+        The sealed file is made durable by the next ``flush``. Raises ``DiskFullError``, after which
+        the segment is active still.
+        """
+        active = self._segments.active
+        if active.is_empty:
+            return
+        base_offset = self.log_end_offset
+        # First, so that no sealed segment is ever deleted without a snapshot of what it told.
+        self._files.write_producers(base_offset, self._producers)
+        if len(active.loaded_index):  # else nothing in it can be read, and its file stays as it is
+            self._writer.seal(active, self._schemas)
+        new = LogSegment(self._files.path(segment_name(base_offset)), base_offset)
+        with self._rolling:
+            if active.sealed:
+                self._unflushed.append(active)
+            self._segments.append(new)
+        self._write_checkpoint(durable=False)
+        self._checkpoint_at_ms = now_ms + CHECKPOINT_INTERVAL_MS
+
+    def flush(self) -> int:
+        """Make everything appended before the call durable; returns the offset where that ends.
+
+        May run in another thread beside everything else. Raises ``KafkaStorageError``; the log is
+        offline then, because what a failed fsync has lost is never known ("fsyncgate").
+        """
+        with self._rolling:
+            self._writer.check()
+            end = self.log_end_offset
+            sealed = list(self._unflushed)
+            segments = self._segments
+            active = segments.active
+        if end == self.flushed_offset and not sealed:
+            return end
+        for segment in (*sealed, active):
+            if segment.size_bytes:
+                self._writer.flush(segment)
+        with self._rolling:
+            if segments is not self._segments:  # truncated meanwhile: that says what is durable
+                return min(end, self.flushed_offset)
+            self._unflushed = [each for each in self._unflushed if each not in sealed]
+            self.flushed_offset = max(self.flushed_offset, end)
+        return end
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    def read(self, offset: int, *, max_bytes: int, up_to: int) -> list[memoryview]:
+        """Whole batches from the one that holds ``offset``, none reaching beyond ``up_to``.
+
+        At least one if there is any, then as many as fit into ``max_bytes`` and stand in the same
+        segment. Slices stay valid for as long as they are held. Raises ``OffsetOutOfRangeError``,
+        or ``LogDamagedError`` that names the damaged range and where to go on.
+        """
+        return self._reader.read(offset, max_bytes, up_to)
+
+    def locate(self, offset: int, *, max_batches: int, up_to: int) -> SegmentSlice | None:
+        """Where the batches that ``read`` would return stand in their file, CRCs verified.
+
+        None where there is nothing below ``up_to`` yet, or where the store's files cannot be
+        mapped. Raises as ``read`` does.
+        """
+        return self._reader.locate(offset, max_batches, up_to)
+
+    def cold(self, offset: int, *, max_bytes: int, up_to: int) -> Callable[[], None] | None:
+        """What a thread does so that ``read`` waits for no disk; None if it would not anyway."""
+        return self._reader.cold(offset, max_bytes, up_to)
+
+    def offset_for_timestamp(self, timestamp: int) -> OffsetAndTimestamp | None:
+        """The first record that is not older than ``timestamp`` (ms); None if there is none."""
+        return self._reader.offset_for_timestamp(timestamp)
+
+    def max_timestamp(self) -> OffsetAndTimestamp | None:
+        """The first record with the largest timestamp (KIP-734); None for an empty log."""
+        return self._reader.max_timestamp()
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _delete_segments(self, count: int) -> None:
+        self.epochs.truncate_before(self._view.log_start_offset)
+        if not count:
+            return
+        self._files.sync_producers()
+        with self._rolling:
+            dropped = self._segments.drop(count)
+            self._unflushed = [each for each in self._unflushed if each not in dropped]
+        for segment in dropped:
+            segment.deleted = True
+            try:
+                self._store.delete(segment.path)
+            except MissingFileError:
+                continue  # somebody was faster; gone is gone
+
+    def _write_checkpoint(self, *, durable: bool) -> None:
+        self._files.write_checkpoint(self._segments, self.flushed_offset, durable=durable)
