@@ -7,12 +7,16 @@ PYTHON ?= $(shell for name in python3.11 python3.13 python3.12 python3.10 python
 	$$name -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' \
 	2>/dev/null && echo $$name && break; done)
 
-.PHONY: help demo test check docs bench bench-full bench-floor bench-peers format clean
+.PHONY: help demo test check sim docs bench bench-full bench-floor bench-peers format clean
+
+SEEDS ?= 1000
+FIRST ?= 1
 
 help:
 	@echo "make demo    the flights of 2013 through a real cluster, with a kill on the way"
 	@echo "make test    all tests"
 	@echo "make check   lint, types, import rules and the tests that need no Ray: under a minute"
+	@echo "make sim     simulated clusters, one per seed: SEEDS=n (1000) from FIRST=s (1)"
 	@echo "make docs    write the pages that are generated from the code"
 	@echo "make bench   side by side with Apache Kafka: the rows with targets, under 10 minutes"
 	@echo "make bench-full    every workload, every peer: sweeps, load curves, fan-out, catch-up"
@@ -50,6 +54,9 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports
 	$(BIN)/python docs/generate.py --check
 	$(BIN)/python -m pytest --quiet tests/unit tests/model tests/test_tidy.py
+
+sim: $(VENV)/.dev
+	$(BIN)/python -m raykafka.testing.simulation --seeds $(SEEDS) --first $(FIRST)
 
 docs: $(VENV)/.dev
 	$(BIN)/python docs/generate.py

@@ -1,0 +1,1 @@
+"""The real actors in one thread, on virtual time, network and disks that come from one seed."""

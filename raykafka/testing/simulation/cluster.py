@@ -1,0 +1,183 @@
+"""A simulated cluster: machines, a controller that comes back when it dies, a topic, clients."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from raykafka.actors.controller import ControllerActor
+from raykafka.actors.controlling.keeper import Patience
+from raykafka.actors.ports import ControllerSpec
+from raykafka.errors import RaykafkaError, TopicAlreadyExistsError, error_for
+from raykafka.protocol.messages import ApiKey, CreateTopicsRequest, CreateTopicsResponse, NewTopic
+from raykafka.testing.simulation.checks import Checks
+from raykafka.testing.simulation.consuming import SimulatedConsumer
+from raykafka.testing.simulation.control import ControlPlane, SimulatedSpawner
+from raykafka.testing.simulation.hosts import Host, Process
+from raykafka.testing.simulation.link import Bootstrap, Link
+from raykafka.testing.simulation.network import Network
+from raykafka.testing.simulation.producing import SimulatedProducer
+from raykafka.testing.simulation.world import World
+
+NAME: Final = "sim"
+CONTROLLER: Final = f"{NAME}/controller"
+TOPIC: Final = "t"
+RESTART_S: Final = (0.3, 1.5)
+"""How long it takes until a dead controller has a successor."""
+PATIENCE: Final = Patience(
+    find_s=2.0, spawn_s=5.0, start_s=10.0, stop_s=5.0, dead_s=2.0, check_s=0.5
+)
+
+
+class Shape(NamedTuple):
+    """How large a simulated cluster is and what its topic promises."""
+
+    hosts: int
+    partition_actors: int
+    partitions: int
+    replication_factor: int
+    min_insync_replicas: int
+    fsync: str
+    producers: int
+    consumers: int
+
+
+class SimulatedCluster:
+    """Everything that runs in one simulation."""
+
+    def __init__(self, world: World, shape: Shape) -> None:
+        self.world = world
+        self.shape = shape
+        self.network = Network(world)
+        self.plane = ControlPlane(world, self.network)
+        self.bootstrap = Bootstrap()
+        self.checks = Checks(world, TOPIC, shape.partitions, shape.min_insync_replicas)
+        self.plane.on_partition_actor = self.checks.watch_partition_actor
+        for number in range(shape.hosts):
+            self.plane.add_host(f"10.0.0.{number + 1}")
+        self.client_hosts: list[Host] = []
+        self.producers: list[SimulatedProducer] = []
+        self.consumers: list[SimulatedConsumer] = []
+        self._spec = ControllerSpec(
+            name=CONTROLLER,
+            cluster_name=NAME,
+            data_dir="/data",
+            host=self.plane.hosts[0].address,
+            configs={
+                "partition.actors": str(shape.partition_actors),
+                "disk.reserve.bytes": "0",
+            },
+        )
+        self._start_controller()
+        for number in range(shape.producers + shape.consumers):
+            self._add_client(number)
+
+    # --- controller -------------------------------------------------------------------------------
+
+    def _start_controller(self) -> None:
+        host = self.plane.hosts[0]
+        if not host.up:
+            self.world.after(RESTART_S[1], self._start_controller)
+            return
+        process = self.plane.process(host, CONTROLLER)
+        self.plane.register(CONTROLLER, process)
+        process.on_death.append(
+            lambda: self.world.after(self.world.delay(*RESTART_S), self._start_controller)
+        )
+        shell = ControllerActor(
+            self._spec,
+            lambda _: SimulatedSpawner(self.plane, process, CONTROLLER),
+            self.plane.environment(process),
+            patience=PATIENCE,
+            lock_timeout_s=1.0,
+        )
+        process.shell = shell
+
+        async def live() -> None:
+            while True:
+                try:
+                    self.bootstrap.access = await shell.start()
+                    break
+                except RaykafkaError:
+                    await asyncio.sleep(0.5)
+            await shell.wait_failed()
+            process.kill()
+
+        process.start(live)
+
+    # --- clients ----------------------------------------------------------------------------------
+
+    def _add_client(self, number: int) -> None:
+        shape = self.shape
+        host = Host(self.world, len(self.network.hosts), f"10.0.1.{number + 1}")
+        self.network.add(host)
+        self.client_hosts.append(host)
+        process = self.plane.process(host, f"client-{number}")
+        link = Link(self.network, process, self.bootstrap, TOPIC)
+        if number < shape.producers:
+            producer = SimulatedProducer(link, self.checks, number, shape.partitions)
+            self.producers.append(producer)
+            run: Any = producer.run
+        else:
+            consumer = SimulatedConsumer(link, self.checks, number, shape.partitions)
+            self.consumers.append(consumer)
+            run = consumer.run
+
+        async def live() -> None:
+            if number == 0:
+                await self._create_topic(link)
+            await run()
+
+        process.start(live)
+
+    async def _create_topic(self, link: Link) -> None:
+        shape = self.shape
+        configs: Mapping[str, str] = {
+            "fsync": shape.fsync,
+            "fsync.interval.ms": "200",
+            "min.insync.replicas": str(shape.min_insync_replicas),
+        }
+        topic = NewTopic(TOPIC, shape.partitions, shape.replication_factor, dict(configs))
+        while True:
+            try:
+                answer = await link.ask_controller(
+                    ApiKey.CREATE_TOPICS, CreateTopicsRequest([topic])
+                )
+                assert isinstance(answer, CreateTopicsResponse)
+                [result] = answer.topics
+                if result.error_code:
+                    raise error_for(result.error_code, result.error_message)
+                return
+            except TopicAlreadyExistsError:
+                return
+            except RaykafkaError:
+                await link.pause()
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    @property
+    def has_settled(self) -> bool:
+        """Whether the producers' last batches are acknowledged and read by every consumer."""
+        if not all(producer.done for producer in self.producers):
+            return False
+        ends = self.checks.ends()
+        return all(consumer.positions == ends for consumer in self.consumers)
+
+    def partition_actors(self) -> list[Process]:
+        """The living partition actors, in the order of their names."""
+        return [
+            process
+            for name, process in sorted(self.plane.actors.items())
+            if "/partitions-" in name and process.shell is not None
+        ]
+
+    def brokers(self) -> list[Process]:
+        """The living brokers, in the order of their names."""
+        return [
+            process for name, process in sorted(self.plane.actors.items()) if "/broker-" in name
+        ]
+
+    def controller(self) -> Process | None:
+        """The living controller."""
+        return self.plane.actors.get(CONTROLLER)
