@@ -28,9 +28,11 @@ class BrokerActor:
         self.pid = environment.pid
         self._controller = controller
         self._disk_usage = environment.disk_usage
+        self._random_bytes = environment.random_bytes
         self._directory = environment.directory_factory(spec.log_dir)
         self._fenced = asyncio.Event()
         self._heartbeats: asyncio.Task[None] | None = None
+        self._started = ActorStarted(self.pid, None)
 
     async def start(self) -> ActorStarted:
         """Lock the log directory, check whose it is, begin to send heartbeats. Idempotent.
@@ -43,15 +45,25 @@ class BrokerActor:
             config = BrokerConfig.parse(self.spec.configs)
             self._directory.lock()
             try:
-                self._directory.claim(self.spec.cluster_id, self.spec.broker_id)
+                # In this order: a directory is judged as it was found.
+                intact = self._directory.is_intact()
+                found = self._directory.claim(
+                    self.spec.cluster_id,
+                    self.spec.broker_id,
+                    self.spec.incarnation,
+                    self._random_bytes(16).hex(),
+                )
                 reserve = disk_reserve(
                     self._directory.path, config.disk_reserve_bytes, self._disk_usage
                 )
             except BaseException:
                 self._directory.unlock()
                 raise
+            self._started = ActorStarted(
+                self.pid, None, found.directory_id, intact, found.incarnation
+            )
             self._heartbeats = asyncio.ensure_future(self._send_heartbeats(config, reserve))
-        return ActorStarted(self.pid, None)
+        return self._started
 
     async def wait_fenced(self) -> None:
         """Return when the controller says that another broker has taken this one's place."""

@@ -42,8 +42,13 @@ class OwnedDirectory(Protocol):
     def unlock(self, *, clean: bool = False) -> None:
         """Give the directory up; ``clean`` says that every log in it was closed."""
 
-    def claim(self, cluster_id: str, broker_id: int) -> None:
-        """Write whose directory this is, or check it; see ``LogDirectory.claim`` for errors."""
+    def is_intact(self) -> bool:
+        """After ``lock``: whether all that was ever written here is still there."""
+
+    def claim(
+        self, cluster_id: str, broker_id: int, incarnation: int = -1, directory_id: str = ""
+    ) -> LogDirectoryMeta:
+        """Write whose directory this is, or check it; see ``LogDirectory.claim``."""
 
     def read_meta(self) -> LogDirectoryMeta | None:
         """Whose directory this is, None where nobody has claimed it yet."""

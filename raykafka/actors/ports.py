@@ -270,6 +270,12 @@ class ActorStarted:
     pid: int
     endpoint: Endpoint | None
     """None for an actor without a listener (the broker)."""
+    directory_id: str = ""
+    """Brokers: identity of the log directory."""
+    intact: bool = True
+    """Brokers: False when the machine may have lost what was written to the directory."""
+    last_incarnation: int = -1
+    """Brokers: the incarnation that claimed the directory before; -1 when that is not known."""
 
 
 class PartitionActorPort(Protocol):

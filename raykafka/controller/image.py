@@ -79,6 +79,12 @@ class PartitionState(msgspec.Struct, frozen=True, gc=False):
         """How many replicas in sync a write with acks=all takes; never more than there are."""
         return max(1, min(min_insync_replicas, len(self.original), len(self.target)))
 
+    def may_lead(self, broker_id: int) -> bool:
+        """Whether a clean election may choose that replica once its actor runs."""
+        if broker_id in self.isr or broker_id in self.elr:
+            return True
+        return not self.isr and not self.elr and broker_id == self.last_known_leader
+
     def is_trusted(self, broker_id: int) -> bool:
         """Whether that replica may hold acknowledged records which no other one has."""
         return broker_id in self.isr or broker_id in self.elr or broker_id == self.last_known_leader

@@ -131,6 +131,12 @@ class PartitionInfo(Message, frozen=True):
     error_code: int = 0
     error_message: str = ""
     """Why nobody leads the partition, where the controller knows more than that."""
+    offline_replicas: list[int] = []
+    eligible_leader_replicas: list[int] = []
+    """Out of sync, but may lead when nobody in sync can (KIP-966)."""
+    last_known_leader: int = -1
+    adding_replicas: list[int] = []
+    removing_replicas: list[int] = []
 
 
 class TopicInfo(Message, frozen=True):
@@ -363,6 +369,8 @@ class NewTopic(Message, frozen=True):
     configs: dict[str, str] = {}
     schema: bytes = b""
     """Arrow IPC schema message of the value columns; empty for an untyped topic."""
+    replica_assignments: dict[int, list[int]] = {}
+    """Broker ids by partition, preferred leader first, in the place of the two numbers."""
 
 
 class CreateTopicsRequest(Message, frozen=True):
@@ -397,6 +405,8 @@ class DeleteTopicsResponse(Message, frozen=True):
 class NewPartitions(Message, frozen=True):
     name: str
     total_count: int
+    new_assignments: list[list[int]] = []
+    """Broker ids of each new partition; empty leaves them to the controller."""
 
 
 class CreatePartitionsRequest(Message, frozen=True):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import glob
 import os
+from typing import Final
 
 import msgspec
 
@@ -19,6 +21,7 @@ from raykafka.storage.local_store import LocalStore
 FORMAT_VERSION = 1
 """Of everything below the directory; raised when an older raykafka could not read it any more."""
 META_FILE = "meta.json"
+_BOOT_ID_FILE: Final = "/proc/sys/kernel/random/boot_id"
 
 
 class LogDirectoryMeta(msgspec.Struct, frozen=True):
@@ -27,6 +30,10 @@ class LogDirectoryMeta(msgspec.Struct, frozen=True):
     format_version: int
     cluster_id: str = ""
     broker_id: int = -1
+    directory_id: str = ""
+    """Identity of this very directory (KIP-858); empty in one of an older version."""
+    incarnation: int = -1
+    """Of the broker that claimed it last."""
 
 
 class LogDirectory:
@@ -45,6 +52,7 @@ class LogDirectory:
         self._lock_descriptor: int | None = None
         self.clean_shutdown = False
         """Whether the last owner closed every log (Kafka's ``.kafka_cleanshutdown``)."""
+        self._intact = True
 
     def lock(self) -> None:
         """Become the owner, until ``unlock`` or the end of the process, however it ends.
@@ -55,6 +63,7 @@ class LogDirectory:
             return
         try:
             os.makedirs(self.path, exist_ok=True)
+            is_new = not os.path.exists(self._lock_path)
             descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise KafkaStorageError(
@@ -64,21 +73,24 @@ class LogDirectory:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            owner = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            owner, _ = _read_lock(descriptor)
             os.close(descriptor)
             raise LogDirLockedError(
                 f"log directory {self.path} is owned by process {owner} (see {self._lock_path}); "
                 "stop it or use another directory"
             ) from error
+        _, boot = _read_lock(descriptor)
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n{boot_id()}\n".encode(), 0)
         self._lock_descriptor = descriptor
         # The marker counts once: whoever dies without writing it again has died uncleanly.
         try:
             os.unlink(self._marker_path)
             self.clean_shutdown = True
+            self._sync()
         except FileNotFoundError:
             self.clean_shutdown = False
+        self._intact = is_new or self.clean_shutdown or (boot != "" and boot == boot_id())
 
     def unlock(self, *, clean: bool = False) -> None:
         """Give the directory up; ``clean`` says that every log in it was closed."""
@@ -88,25 +100,58 @@ class LogDirectory:
             descriptor = os.open(self._marker_path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
             os.fsync(descriptor)
             os.close(descriptor)
+            self._sync()
         os.close(self._lock_descriptor)
         self._lock_descriptor = None
 
-    def claim(self, cluster_id: str, broker_id: int) -> None:
+    def is_intact(self) -> bool:
+        """Whether all that was ever written here is still there; to be asked after ``lock``.
+
+        What a killed process wrote stays in the page cache, so it counts as kept as long as the
+        machine has not been started anew; otherwise every slot must have been closed cleanly.
+        """
+        if not self._intact:
+            return False
+        for path in glob.glob(f"{glob.escape(self.path)}/.lock-*"):
+            if os.path.exists(path.replace("/.lock-", "/.clean-shutdown-")):
+                continue
+            with open(path, "rb") as file:
+                _, boot = _read_lock(file.fileno())
+            if not boot or boot != boot_id():
+                return False
+        return True
+
+    def _sync(self) -> None:
+        """Make files that were created or deleted here survive a power cut as such."""
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def claim(
+        self, cluster_id: str, broker_id: int, incarnation: int = -1, directory_id: str = ""
+    ) -> LogDirectoryMeta:
         """Write whose directory this is, or check it; nothing in it is changed on refusal.
+
+        Returns what it said before, with the identity that it has from now on: ``directory_id`` is
+        for one that has none yet. ``incarnation`` is that of the broker which claims it.
 
         Raises ``InconsistentClusterIdError`` for another cluster's or broker's directory,
         ``UnsupportedVersionError`` for one of a later format, ``LogDamagedError`` for unreadable
         meta data.
         """
-        meta = self.read_meta()
-        if meta is None:
-            meta = LogDirectoryMeta(FORMAT_VERSION, cluster_id, broker_id)
-            LocalStore(self.path).publish(META_FILE, msgspec.json.encode(meta))
-        elif (meta.cluster_id, meta.broker_id) != (cluster_id, broker_id):
+        meta = self.read_meta() or LogDirectoryMeta(FORMAT_VERSION, cluster_id, broker_id)
+        if (meta.cluster_id, meta.broker_id) != (cluster_id, broker_id):
             raise InconsistentClusterIdError(
                 f"log directory {self.path} belongs to broker {meta.broker_id} of cluster "
                 f"{meta.cluster_id}, not to broker {broker_id} of {cluster_id}; use another one"
             )
+        known = msgspec.structs.replace(meta, directory_id=meta.directory_id or directory_id)
+        claimed = msgspec.structs.replace(known, incarnation=incarnation)
+        if claimed != self.read_meta():
+            LocalStore(self.path).publish(META_FILE, msgspec.json.encode(claimed))
+        return known
 
     def read_private(self, name: str) -> bytes | None:
         """Content of a small file that only its owner may read, None where there is none."""
@@ -152,3 +197,18 @@ class LogDirectory:
                 f"up to {FORMAT_VERSION}; upgrade raykafka"
             )
         return meta
+
+
+def boot_id() -> str:
+    """Names the time since the machine was started; empty where it cannot be told."""
+    try:
+        with open(_BOOT_ID_FILE, encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def _read_lock(descriptor: int) -> tuple[str, str]:
+    """Process and boot id that a lock file names; an older version wrote no boot id."""
+    words = os.pread(descriptor, 128, 0).decode("ascii", "replace").split()
+    return (words[0] if words else "unknown", words[1] if len(words) > 1 else "")

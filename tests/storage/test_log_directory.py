@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -80,7 +82,79 @@ class TestCleanShutdown:
         assert seen == [False, False, True, False]
 
 
+class TestIntact:
+    """Whether what was written is still there after its writer ended, however it did."""
+
+    @pytest.fixture
+    def reboot(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+        boots = itertools.count(1)
+
+        def next_boot() -> None:
+            name = f"boot-{next(boots)}"
+            monkeypatch.setattr("raykafka.storage.log_directory.boot_id", lambda: name)
+
+        next_boot()
+        return next_boot
+
+    def owners(self, path: Path) -> tuple[LogDirectory, LogDirectory]:
+        return LogDirectory(str(path)), LogDirectory(str(path), slot=0)
+
+    def test_a_killed_process_loses_nothing(
+        self, tmp_path: Path, reboot: Callable[[], None]
+    ) -> None:
+        for _ in range(2):
+            broker, slot = self.owners(tmp_path)
+            broker.lock()
+            assert broker.is_intact()
+            slot.lock()
+            for owner in (broker, slot):
+                owner.unlock()
+
+    @pytest.mark.parametrize("unclean", ["neither", "broker", "slot"])
+    def test_a_machine_that_is_started_anew_may_have_lost_what_was_not_closed(
+        self, tmp_path: Path, reboot: Callable[[], None], unclean: str
+    ) -> None:
+        broker, slot = self.owners(tmp_path)
+        broker.lock()
+        slot.lock()
+        slot.unlock(clean=unclean != "slot")
+        broker.unlock(clean=unclean != "broker")
+        reboot()
+        broker, _ = self.owners(tmp_path)
+        broker.lock()
+        assert broker.is_intact() is (unclean == "neither")
+        broker.unlock()
+
+    def test_where_nobody_knows_when_the_machine_was_started(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("raykafka.storage.log_directory.boot_id", lambda: "")
+        for clean, intact in ((False, True), (True, False), (True, True)):
+            directory = LogDirectory(str(tmp_path))
+            directory.lock()
+            assert directory.is_intact() is intact
+            directory.unlock(clean=clean)
+
+
 class TestClaim:
+    def test_a_directory_keeps_its_identity_and_knows_its_last_broker(self, tmp_path: Path) -> None:
+        directory = LogDirectory(str(tmp_path))
+        directory.lock()
+        found = directory.claim("cluster-a", 1, 4, "first")
+        assert (found.directory_id, found.incarnation) == ("first", -1)
+        found = directory.claim("cluster-a", 1, 5, "second")
+        assert (found.directory_id, found.incarnation) == ("first", 4)
+        directory.unlock()
+
+    def test_a_directory_of_an_older_version_gets_an_identity(self, tmp_path: Path) -> None:
+        older = {"format_version": 1, "cluster_id": "cluster-a", "broker_id": 1}
+        (tmp_path / "meta.json").write_text(json.dumps(older))
+        directory = LogDirectory(str(tmp_path))
+        directory.lock()
+        assert directory.claim("cluster-a", 1, 7, "made").directory_id == "made"
+        assert json.loads((tmp_path / "meta.json").read_text())["directory_id"] == "made"
+        directory.unlock()
+
     def test_a_directory_belongs_to_one_broker_of_one_cluster(self, tmp_path: Path) -> None:
         directory = LogDirectory(str(tmp_path))
         directory.lock()

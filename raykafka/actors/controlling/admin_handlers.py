@@ -34,6 +34,7 @@ from raykafka.controller.image import MetadataImage
 from raykafka.controller.producer_ids import next_epoch
 from raykafka.controller.topics import unknown_topic
 from raykafka.errors import (
+    InvalidReplicaAssignmentError,
     InvalidUpdateVersionError,
     RaykafkaError,
     UnsupportedSchemaChangeError,
@@ -97,6 +98,7 @@ class AdminHandlers:
         for position, topic in enumerate(request.topics):
             try:
                 schema = checked_schema(topic)
+                assignments = _assignments(topic)
             except RaykafkaError as error:
                 refused[position] = TopicAnswer(topic.name, error=error)
                 continue
@@ -108,6 +110,7 @@ class AdminHandlers:
                     topic.replication_factor,
                     topic.configs,
                     schema,
+                    assignments,
                 )
             )
         if accepted:
@@ -137,7 +140,10 @@ class AdminHandlers:
         self, request: messages.CreatePartitionsRequest
     ) -> messages.CreatePartitionsResponse:
         """Answered when a producer may write to the new partitions at once."""
-        wanted = [PartitionsToCreate(topic.name, topic.total_count) for topic in request.topics]
+        wanted = [
+            PartitionsToCreate(topic.name, topic.total_count, topic.new_assignments)
+            for topic in request.topics
+        ]
         command = CreatePartitions(wanted, request.validate_only)
         answers: list[TopicAnswer] = await self._shell.submit(command)
         if not request.validate_only:
@@ -284,6 +290,17 @@ class AdminHandlers:
                 for setting in found
             ],
         )
+
+
+def _assignments(topic: messages.NewTopic) -> list[list[int]]:
+    """Replicas in order of partitions, which must be numbered from 0 without gaps."""
+    given = topic.replica_assignments
+    if sorted(given) != list(range(len(given))):
+        raise InvalidReplicaAssignmentError(
+            f"topic {topic.name!r}: partitions are numbered from 0 without gaps, replicas were"
+            f" assigned to {sorted(given)}"
+        )
+    return [given[partition] for partition in range(len(given))]
 
 
 def _topic_results(answers: Sequence[TopicAnswer]) -> list[messages.TopicResult]:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 
 from raykafka.actors.controlling.keeper import ClusterContext, Keeper
-from raykafka.actors.ports import BrokerPort, BrokerSpec, NodeInfo
+from raykafka.actors.ports import ActorStarted, BrokerPort, BrokerSpec, NodeInfo
 from raykafka.actors.timeouts import cancel_all, within
 from raykafka.controller.commands import FenceBroker, RegisterBroker, UnfenceBroker
 from raykafka.controller.image import BrokerState
@@ -45,7 +45,7 @@ class BrokerKeeper(Keeper[BrokerPort]):
         if found is None:
             return None
         port, started = found
-        await self._enlist(broker, started.pid)
+        await self._enlist(broker, started)
         return port
 
     async def _create(self, node: NodeInfo) -> BrokerPort:
@@ -68,13 +68,22 @@ class BrokerKeeper(Keeper[BrokerPort]):
         spawning = context.spawner.spawn_broker(spec)
         self.port = await within(spawning, context.patience.spawn_s, f"creating {self._label}")
         started = await self._started(self.port)
-        await self._enlist(broker, started.pid)
+        await self._enlist(broker, started)
         return self.port
 
-    async def _enlist(self, broker: BrokerState, pid: int) -> None:
+    async def _enlist(self, broker: BrokerState, started: ActorStarted) -> None:
         self._incarnation = broker.incarnation
         self._renewed_ms = self._context.clock.monotonic_ms()
-        await self._submit(UnfenceBroker(self.broker_id, broker.incarnation, pid))
+        await self._submit(
+            UnfenceBroker(
+                self.broker_id,
+                broker.incarnation,
+                started.pid,
+                started.directory_id,
+                started.intact,
+                started.last_incarnation,
+            )
+        )
         self._on_ready(self._context.image.brokers[self.broker_id])
 
     async def _attend(self, port: BrokerPort) -> None:

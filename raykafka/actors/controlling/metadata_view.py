@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from raykafka.controller.image import NO_LEADER, MetadataImage, SlotKey, TopicState
+from raykafka.controller.image import (
+    NO_LEADER,
+    MetadataImage,
+    PartitionState,
+    SlotKey,
+    TopicState,
+)
 from raykafka.controller.settings import Settings
 from raykafka.controller.topics import unknown_topic, validate_topic_name
 from raykafka.errors import LeaderNotAvailableError, RaykafkaError
@@ -71,31 +77,39 @@ class MetadataView:
     def _partition(self, image: MetadataImage, topic: TopicState, index: int) -> PartitionInfo:
         state = topic.partitions[index]
         actor = image.leader_actor(state) if state.online else None
-        if actor is not None:
-            return PartitionInfo(
-                partition=index,
-                leader_id=state.leader,
-                leader_epoch=state.leader_epoch,
-                host=actor.host,
-                port=actor.port,
-                replicas=list(state.replicas),
-                isr=list(state.isr),
-            )
-        failure = None
-        if state.leader != NO_LEADER:
-            partition = PartitionId(topic.topic_id, index)
-            failure = self._find_failure(state.slot_of(state.leader), partition)
+        code, message = 0, ""
+        if actor is None:
+            failure = self._failure(PartitionId(topic.topic_id, index), state)
+            code = _NOT_AVAILABLE if failure is None else failure.code
+            message = "" if failure is None else failure.message
         return PartitionInfo(
             partition=index,
-            leader_id=NO_LEADER,
+            leader_id=NO_LEADER if actor is None else state.leader,
             leader_epoch=state.leader_epoch,
-            host="",
-            port=0,
+            host="" if actor is None else actor.host,
+            port=0 if actor is None else actor.port,
             replicas=list(state.replicas),
             isr=list(state.isr),
-            error_code=_NOT_AVAILABLE if failure is None else failure.code,
-            error_message="" if failure is None else failure.message,
+            error_code=code,
+            error_message=message,
+            offline_replicas=[
+                broker for broker in state.replicas if not image.actor_runs(state.slot_of(broker))
+            ],
+            eligible_leader_replicas=list(state.elr),
+            last_known_leader=state.last_known_leader,
+            adding_replicas=list(state.adding),
+            removing_replicas=list(state.removing),
         )
+
+    def _failure(self, partition: PartitionId, state: PartitionState) -> RaykafkaError | None:
+        """Why nobody leads: the failure of whoever should, or of another replica."""
+        suspects = (state.leader, state.last_known_leader, *state.replicas)
+        for broker_id in suspects:
+            if broker_id != NO_LEADER:
+                failure = self._find_failure(state.slot_of(broker_id), partition)
+                if failure is not None:
+                    return failure
+        return None
 
 
 def broker_infos(image: MetadataImage) -> list[BrokerInfo]:

@@ -127,11 +127,10 @@ class Reconciler:
                 self._move(await self._broker_for(node, nodes), node)
 
     async def _broker_for(self, node: NodeInfo, nodes: dict[str, NodeInfo]) -> int:
-        known = match_broker(self._context.image, node.node_id, node.host, nodes)
+        placed = [id_ for id_, keeper in self._brokers.items() if keeper.node is not None]
+        known = match_broker(self._context.image, node.node_id, node.host, nodes, placed)
         if known is not None:
-            keeper = self._brokers.get(known.broker_id)
-            if keeper is None or keeper.node is None:
-                return known.broker_id
+            return known.broker_id
         slots = pool_size(self._context, node)
         command = RegisterBroker(-1, node.node_id, node.host, node.rack, slots)
         registered: BrokerState = await self._context.shell.submit(command)
@@ -154,9 +153,10 @@ class Reconciler:
             self._brokers[broker_id] = keeper
             self._tasks.append(asyncio.ensure_future(keeper.run()))
         keeper.place(node)
+        # A broker that comes back judges its log directory before its partition actors use it.
         for slot, slot_keeper in self._slots.items():
-            if slot.broker_id == broker_id:
-                slot_keeper.place(node)
+            if slot.broker_id == broker_id and slot_keeper.node != node:
+                slot_keeper.place(None)
 
     def _on_broker_ready(self, broker: BrokerState) -> None:
         """The broker owns its directory: now its partition actors may use it."""
@@ -165,9 +165,9 @@ class Reconciler:
             slot = SlotKey(broker.broker_id, index)
             if slot not in self._slots:
                 keeper = SlotKeeper(self._context, slot, self._progress.set)
-                keeper.place(node)
                 self._slots[slot] = keeper
                 self._tasks.append(asyncio.ensure_future(keeper.run()))
+            self._slots[slot].place(node)
 
     def _wake_slots(self) -> None:
         for keeper in self._slots.values():

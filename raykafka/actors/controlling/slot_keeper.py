@@ -19,6 +19,7 @@ from raykafka.actors.ports import (
 from raykafka.actors.timeouts import cancel_all, within
 from raykafka.controller.commands import (
     AllocatePartitionActor,
+    FailReplicas,
     LosePartitionActor,
     ReportReplicas,
     StartPartitionActor,
@@ -47,7 +48,9 @@ class SlotKeeper(Keeper[PartitionActorPort]):
         self._incarnation = 0
 
     def is_settled(self, topic: TopicState) -> bool:
-        """Whether the actor knows the newest settings of its replicas of ``topic``."""
+        """Whether the actor, if it runs, knows the newest settings of its replicas of ``topic``."""
+        if not self._context.image.actor_runs(self.slot):
+            return True
         return self.planner.is_settled(topic, self._overrides())
 
     async def _adopt(self) -> PartitionActorPort | None:
@@ -109,7 +112,8 @@ class SlotKeeper(Keeper[PartitionActorPort]):
             await cancel_all(tasks)
 
     async def _serve(self, port: PartitionActorPort) -> None:
-        while True:
+        """Returns when the metadata hold this incarnation to be dead: then it has to be."""
+        while self._is_current():
             plan = self._plan()
             if plan.calls:
                 # No timeout of its own: a recovery may take long, and ``_ping`` tells a busy
@@ -122,6 +126,10 @@ class SlotKeeper(Keeper[PartitionActorPort]):
                 self._on_progress()
             else:
                 await self._woken(self._context.patience.check_s)
+
+    def _is_current(self) -> bool:
+        actor = self._context.image.actors.get(self.slot)
+        return actor is not None and actor.alive and actor.incarnation == self._incarnation
 
     async def _ping(self, port: PartitionActorPort) -> None:
         """Raises when the actor's loop stands still for longer than a broker's session."""
@@ -151,9 +159,12 @@ class SlotKeeper(Keeper[PartitionActorPort]):
             logger.error("%s: partition %s: %s", self._label, partition, error)
 
     async def _report(self, plan: Plan) -> None:
-        command = ReportReplicas(*self.slot, self._incarnation, plan.opened, plan.removed)
+        here = (*self.slot, self._incarnation)
         try:
-            await self._submit(command)
+            if plan.opened or plan.removed:
+                await self._submit(ReportReplicas(*here, plan.opened, plan.removed))
+            if plan.failed:
+                await self._submit(FailReplicas(*here, plan.failed))
         except RaykafkaError as error:
             # The next plan reports it again.
             logger.warning("%s: could not record its replicas: %s", self._label, error)

@@ -1,20 +1,31 @@
 """What a partition actor still has to be told: the image against what it has acknowledged.
 
+A replica is told again in a new leader epoch, of another listener of its leader, of other settings
+and schemas; the leader also of everything else that changes its partition's state. Without a leader
+the replicas are told that there is none: they stop serving.
+
 Pure bookkeeping. A topic whose state object has not changed since it was settled is skipped, so a
 look at a large cluster costs a comparison per topic.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from raykafka.actors.ports import AssignmentResult, PartitionAssignment, PartitionRemoval
-from raykafka.controller.image import MetadataImage, SlotKey, TopicState
+from raykafka.controller.image import (
+    NO_LEADER,
+    MetadataImage,
+    PartitionActorState,
+    PartitionState,
+    SlotKey,
+    TopicState,
+)
 from raykafka.controller.updates import OpenedPartition
 from raykafka.errors import RaykafkaError, error_for
-from raykafka.model import LeaderEpoch, PartitionId, TopicId
+from raykafka.model import Endpoint, LeaderEpoch, PartitionId, TopicId
 
 MAX_ASSIGNMENTS: Final = 1000
 """Replicas in one call: enough to make the call cheap, few enough to see progress."""
@@ -26,6 +37,10 @@ class _Told(NamedTuple):
     """The version of a replica that the actor has acknowledged."""
 
     leader_epoch: int
+    leader: Endpoint | None
+    """Listener that it follows; None for the leader itself, and while there is none."""
+    partition_epoch: int
+    """-1 for followers, whom it does not concern."""
     settings_version: int
     overrides: Mapping[str, str]
 
@@ -41,6 +56,8 @@ class Plan:
     opened: dict[TopicId, list[OpenedPartition]] = field(default_factory=dict)
     """Acknowledged, but not in the image yet."""
     removed: list[PartitionId] = field(default_factory=list)
+    failed: list[PartitionId] = field(default_factory=list)
+    """Could not be opened, but may lead or be in sync by the image."""
 
     @property
     def calls(self) -> bool:
@@ -50,7 +67,7 @@ class Plan:
     @property
     def reports(self) -> bool:
         """Whether the metadata have to be told."""
-        return bool(self.opened or self.removed)
+        return bool(self.opened or self.removed or self.failed)
 
 
 class SlotPlanner:
@@ -63,6 +80,7 @@ class SlotPlanner:
         self._told: dict[TopicId, dict[int, _Told]] = {}
         self._settled: dict[TopicId, TopicState] = {}
         self._overrides: Mapping[str, str] = {}
+        self._actors: Mapping[SlotKey, PartitionActorState] = {}
         self._removed: set[PartitionId] = set()
         self._retry_ms: dict[PartitionId, int] = {}
 
@@ -75,24 +93,28 @@ class SlotPlanner:
         self._retry_ms.clear()
 
     def is_settled(self, topic: TopicState, overrides: Mapping[str, str]) -> bool:
-        """Whether every replica of ``topic`` here is told of its newest settings."""
+        """Whether every replica of ``topic`` here that can be opened knows its newest settings."""
         told = self._told.get(topic.topic_id, {})
+        wanted = (topic.settings_version, overrides)
         return all(
-            told.get(index) == _Told(epoch, topic.settings_version, overrides)
-            for index, epoch in self._led(topic)
+            PartitionId(topic.topic_id, index) in self.failures
+            or (index in told and (told[index].settings_version, told[index].overrides) == wanted)
+            for index in self._housed(topic)
         )
 
     def plan(self, image: MetadataImage, overrides: Mapping[str, str], now_ms: int) -> Plan:
         """What is to be done now; ``overrides`` are topic settings that hold for all topics."""
-        if overrides != self._overrides:
-            self._overrides = overrides
+        if overrides != self._overrides or image.actors is not self._actors:
+            self._overrides, self._actors = overrides, image.actors
             self._settled.clear()
         plan = Plan()
+        if not image.actor_runs(self.slot):
+            return plan
         self._forget_deleted(image)
         self._plan_removals(image, plan, now_ms)
         for topic in image.topics.values():
             if self._settled.get(topic.topic_id) is not topic:
-                self._plan_topic(topic, plan, now_ms)
+                self._plan_topic(image, topic, plan, now_ms)
             if len(plan.assignments) >= MAX_ASSIGNMENTS:
                 break
         return plan
@@ -118,10 +140,11 @@ class SlotPlanner:
             self.failures.pop(partition, None)
             self._retry_ms.pop(partition, None)
             version = versions.get(partition)
+            told = self._told.setdefault(partition.topic_id, {})
             if version is None:
                 self._removed.add(partition)
+                told.pop(partition.partition, None)
             else:
-                told = self._told.setdefault(partition.topic_id, {})
                 told[partition.partition] = version
         return news
 
@@ -132,7 +155,9 @@ class SlotPlanner:
             self._told.pop(topic_id, None)
             self._settled.pop(topic_id, None)
         for partition in list(self.failures):
-            if partition.topic_id not in image.topics and partition not in image.removals:
+            topic = image.topics.get(partition.topic_id)
+            housed = topic is not None and topic.partitions[partition.partition].houses(self.slot)
+            if not housed and partition not in image.removals:
                 del self.failures[partition]
                 self._retry_ms.pop(partition, None)
 
@@ -145,21 +170,27 @@ class SlotPlanner:
             elif self._is_due(partition, now_ms) and len(plan.removals) < MAX_ASSIGNMENTS:
                 plan.removals.append(PartitionRemoval(removal.topic, partition))
 
-    def _plan_topic(self, topic: TopicState, plan: Plan, now_ms: int) -> None:
+    def _plan_topic(self, image: MetadataImage, topic: TopicState, plan: Plan, now_ms: int) -> None:
         told = self._told.get(topic.topic_id, {})
         settled = True
         configs: dict[str, str] = {}
-        for index, epoch in self._led(topic):
-            wanted = _Told(epoch, topic.settings_version, self._overrides)
-            partition = PartitionId(topic.topic_id, index)
+        for index in self._housed(topic):
             state = topic.partitions[index]
+            partition = PartitionId(topic.topic_id, index)
+            wanted = self._wanted(image, topic, state)
             if told.get(index) == wanted:
-                if state.opened_epoch != epoch:
+                if self._is_unreported(state):
                     settled = False
-                    report = OpenedPartition(index, epoch)
+                    report = OpenedPartition(index, state.leader_epoch)
                     plan.opened.setdefault(topic.topic_id, []).append(report)
                 continue
             settled = False
+            if partition in self.failures and self.slot.broker_id in (
+                state.leader,
+                *state.isr,
+                *state.elr,
+            ):
+                plan.failed.append(partition)
             if not self._is_due(partition, now_ms) or len(plan.assignments) >= MAX_ASSIGNMENTS:
                 continue
             configs = configs or {**self._overrides, **topic.configs}
@@ -168,23 +199,50 @@ class SlotPlanner:
                 PartitionAssignment(
                     topic=topic.name,
                     partition=partition,
-                    leader_epoch=LeaderEpoch(epoch),
+                    leader_epoch=LeaderEpoch(state.leader_epoch),
                     configs=configs,
                     schemas=topic.schemas,
-                    opened_before=state.opened_epoch >= 0,
+                    opened_before=self._must_exist(state),
+                    leader_id=state.leader,
+                    leader=wanted.leader,
+                    replicas=state.replicas,
+                    isr=state.isr,
+                    partition_epoch=state.partition_epoch,
                 )
             )
         if settled:
             self._settled[topic.topic_id] = topic
 
-    def _led(self, topic: TopicState) -> list[tuple[int, int]]:
-        """Partitions that this slot leads, and their epochs."""
-        broker_id, slot = self.slot
-        return [
-            (index, partition.leader_epoch)
-            for index, partition in enumerate(topic.partitions)
-            if partition.leader == broker_id and partition.slot_of(broker_id).slot == slot
-        ]
+    def _wanted(self, image: MetadataImage, topic: TopicState, state: PartitionState) -> _Told:
+        leads = state.leader == self.slot.broker_id
+        actor = None if leads else image.leader_actor(state)
+        return _Told(
+            state.leader_epoch,
+            None if actor is None else Endpoint(actor.host, actor.port),
+            state.partition_epoch if leads else -1,
+            topic.settings_version,
+            self._overrides,
+        )
+
+    def _is_unreported(self, state: PartitionState) -> bool:
+        """Whether the metadata do not know yet that this replica, which is told, is open."""
+        broker_id = self.slot.broker_id
+        if state.leader == broker_id and state.opened_epoch != state.leader_epoch:
+            return True
+        # It may be what the partition waits for: see ``report_replicas``.
+        may_lead = state.leader == NO_LEADER and state.may_lead(broker_id)
+        return may_lead or broker_id not in state.opened_by
+
+    def _must_exist(self, state: PartitionState) -> bool:
+        """What was open before and may hold the only copy of something is never made anew."""
+        broker_id = self.slot.broker_id
+        return broker_id in state.opened_by and state.is_trusted(broker_id)
+
+    def _housed(self, topic: TopicState) -> Iterator[int]:
+        """Partitions of which this slot holds a replica."""
+        return (
+            index for index, partition in enumerate(topic.partitions) if partition.houses(self.slot)
+        )
 
     def _is_due(self, partition: PartitionId, now_ms: int) -> bool:
         return now_ms >= self._retry_ms.get(partition, 0)

@@ -12,13 +12,16 @@ from raykafka.controller.commands import (
     AlterConfigs,
     CreateTopics,
     DeleteTopics,
+    FailReplicas,
     LosePartitionActor,
     ReportReplicas,
     ResourceToAlter,
     SettingChange,
+    StartPartitionActor,
 )
 from raykafka.controller.image import SlotKey
 from raykafka.errors import KafkaStorageError
+from raykafka.model import Endpoint, PartitionId
 
 SLOT = SlotKey(0, 0)
 
@@ -32,9 +35,10 @@ def results_of(plan: Plan) -> list[AssignmentResult]:
 class Actor:
     """Follows plans to the letter, and reports."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, slot: SlotKey = SLOT) -> None:
         self.cluster = cluster
-        self.planner = SlotPlanner(SLOT)
+        self.slot = slot
+        self.planner = SlotPlanner(slot)
         self.overrides: dict[str, str] = {}
 
     def plan(self, now_ms: int = 0) -> Plan:
@@ -49,8 +53,8 @@ class Actor:
                 made.extend(plan.assignments)
                 self.planner.note(plan, results_of(plan), 0)
             elif plan.reports:
-                incarnation = self.cluster.image.actors[SLOT].incarnation
-                self.cluster.do(ReportReplicas(*SLOT, incarnation, plan.opened, plan.removed))
+                incarnation = self.cluster.image.actors[self.slot].incarnation
+                self.cluster.do(ReportReplicas(*self.slot, incarnation, plan.opened, plan.removed))
             else:
                 return made
         raise AssertionError("it never ends")
@@ -115,6 +119,7 @@ def test_a_failure_is_told_once_and_tried_again_later() -> None:
     assert not actor.plan(now_ms=999).calls
     again = actor.plan(now_ms=1000)
     assert again.calls
+    assert again.failed == [partition], "others may lead meanwhile"
     assert actor.planner.note(again, failed, 1000) == []
     assert str(actor.planner.failures[partition]) == "no such disk"
     actor.planner.note(again, results_of(again), 2000)
@@ -137,3 +142,116 @@ def test_deleted_topics_are_removed_and_forgotten() -> None:
     actor.settle()
     assert not cluster.image.removals
     assert set(actor.planner._told) == {cluster.topic("b").topic_id}
+
+
+# --- several brokers ----------------------------------------------------------------------------
+
+
+def replicated(copies: int = 3, **configs: str) -> tuple[Cluster, list[Actor]]:
+    """A topic with one partition, led by broker 0, everything told and reported."""
+    cluster = Cluster.started(brokers=copies)
+    settings = {key.replace("_", "."): value for key, value in configs.items()}
+    wanted = topic("t", assignments=[list(range(copies))], configs=settings)
+    cluster.do(CreateTopics([wanted]))
+    actors = [Actor(cluster, SlotKey(broker_id, 0)) for broker_id in range(copies)]
+    for actor in actors:
+        actor.settle()
+    return cluster, actors
+
+
+def test_followers_are_told_whom_they_follow() -> None:
+    cluster = Cluster.started(brokers=2)
+    cluster.do(CreateTopics([topic("t", assignments=[[1, 0]])]))
+    (led,) = Actor(cluster, SlotKey(1, 0)).settle()
+    (followed,) = Actor(cluster, SlotKey(0, 0)).settle()
+    assert (led.leader_id, led.leader, led.replicas, led.isr) == (1, None, (1, 0), (1, 0))
+    assert (followed.leader_id, followed.leader) == (1, Endpoint("h", 1000))
+    assert not followed.opened_before
+    state = cluster.topic("t").partitions[0]
+    assert state.online
+    assert state.opened_by == (0, 1)
+
+
+def test_a_change_of_the_isr_is_told_to_the_leader_alone() -> None:
+    cluster, actors = replicated()
+    cluster.propose("t", [0, 1])
+    told = [actor.settle() for actor in actors]
+    assert [len(assignments) for assignments in told] == [1, 0, 0]
+    (assignment,) = told[0]
+    assert (assignment.isr, assignment.partition_epoch) == ((0, 1), 1)
+
+
+def test_settings_and_leaders_are_told_to_all() -> None:
+    cluster, actors = replicated()
+    change = SettingChange("retention.ms", "5")
+    cluster.do(AlterConfigs([ResourceToAlter("topic", "t", [change])]))
+    assert [len(actor.settle()) for actor in actors] == [1, 1, 1]
+    cluster.lose(0)
+    told = [actor.settle() for actor in actors]
+    assert [len(assignments) for assignments in told] == [0, 1, 1], "the dead are told nothing"
+    assert {a.leader_id for assignments in told for a in assignments} == {1}
+    assert told[2][0].leader_epoch == 1
+
+
+def test_a_leader_that_listens_elsewhere_is_told_to_its_followers() -> None:
+    cluster, actors = replicated(copies=2)
+    cluster.do(StartPartitionActor(0, 0, 1, "h", 4711, 1))
+    assert [len(actor.settle()) for actor in actors] == [0, 1]
+
+
+def test_without_a_leader_replicas_are_told_so() -> None:
+    cluster, actors = replicated(copies=2)
+    cluster.propose("t", [0])
+    for actor in actors:
+        actor.settle()
+    cluster.lose(0)
+    (assignment,) = actors[1].settle()
+    assert (assignment.leader_id, assignment.leader, assignment.leader_epoch) == (-1, None, 1)
+    assert not assignment.opened_before, "it is out of sync: nothing rests on what it holds"
+
+
+def test_what_rests_on_a_replica_is_never_made_anew() -> None:
+    cluster, actors = replicated(copies=2, min_insync_replicas="2")
+    cluster.lose(1)
+    actors[0].settle()
+    cluster.lose(0)
+    for broker_id in (0, 1):
+        actors[broker_id].planner.forget()
+    cluster.start_slot(1, 0)
+    assert cluster.topic("t").partitions[0].leader == 1, "both are eligible"
+    assert [a.opened_before for a in actors[1].settle()] == [True]
+    cluster.start_slot(0, 0)
+    (assignment,) = actors[0].settle()
+    assert (assignment.leader_id, assignment.opened_before) == (1, True)
+
+
+def test_a_failed_replica_gives_way_and_comes_back_as_a_follower() -> None:
+    cluster, (first, second) = replicated(copies=2)
+    (change,) = (SettingChange("retention.ms", "5"),)
+    cluster.do(AlterConfigs([ResourceToAlter("topic", "t", [change])]))
+    plan = first.plan()
+    error = KafkaStorageError("a bad disk")
+    failed = [AssignmentResult(a.partition, 0, -1, error.code, "") for a in plan.assignments]
+    first.planner.note(plan, failed, 0)
+    assert first.planner.is_settled(cluster.topic("t"), {}), "it is not waited for"
+    plan = first.plan()
+    assert not plan.calls
+    cluster.do(FailReplicas(0, 0, 1, plan.failed))
+    state = cluster.topic("t").partitions[0]
+    assert (state.leader, state.isr) == (1, (1,))
+    second.settle()
+    assert not first.plan().reports
+    plan = first.plan(now_ms=1000)
+    assert [(a.leader_id, a.opened_before) for a in plan.assignments] == [(1, False)]
+
+
+def test_a_failed_replica_that_nobody_replaces_leads_when_it_opens() -> None:
+    cluster, (actor,) = replicated(copies=1)
+    partition = PartitionId(cluster.topic("t").topic_id, 0)
+    cluster.do(FailReplicas(0, 0, 1, [partition]))
+    told = actor.settle()
+    assert [(a.leader_id, a.leader_epoch, a.opened_before) for a in told] == [
+        (-1, 1, True),
+        (0, 2, True),
+    ]
+    assert cluster.topic("t").partitions[0].online
