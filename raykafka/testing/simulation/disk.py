@@ -53,6 +53,8 @@ class Disk:
         self._world = world
         self._stores: dict[str, SimulatedStore] = {}
         self._locks: dict[str, Process] = {}
+        self._locked_in: dict[str, int] = {}
+        self._boot = 0
         self.full = False
         """Whether somebody else has filled it up."""
         self.slow_s = 0.0
@@ -82,12 +84,14 @@ class Disk:
     def cut_power(self) -> None:
         """Forget what was not synced, but for what the page cache happened to have written."""
         draw = self._world.random
+        self._boot += 1
         for store in self._stores.values():
             store.drop_unsynced(lambda _, size: draw.randint(0, size) if draw.random() < 0.5 else 0)
 
     def replace(self) -> None:
         """An empty disk stands in the place of this one."""
         self._stores.clear()
+        self._locked_in.clear()
         self.full = False
 
     # --- directories ------------------------------------------------------------------------------
@@ -97,6 +101,15 @@ class Disk:
         holder = self._locks.setdefault(path, owner)
         if holder is not owner:
             raise LogDirLockedError(f"log directory {path} is owned by process {holder.pid}")
+        self._locked_in[path] = self._boot
+
+    def lost_power(self, path: str) -> list[str]:
+        """The locks of ``path`` and of its slots that were last taken before a power cut."""
+        return [
+            locked
+            for locked, boot in self._locked_in.items()
+            if boot != self._boot and (locked == path or locked.startswith(f"{path}-"))
+        ]
 
     def unlock(self, path: str, owner: Process) -> None:
         """Give the lock back."""
@@ -118,17 +131,20 @@ class SimulatedDirectory:
         self._disk = process.host.disk
         self._suffix = "" if slot is None else f"-{slot}"
         self._locked = False
+        self._intact = True
 
     def lock(self) -> None:
         """See ``LogDirectory.lock``."""
         if self._locked:
             return
+        unsure = self._disk.lost_power(f"{self.path}{self._suffix}")
         self._disk.lock(f"{self.path}{self._suffix}", self._process)
         self._locked = True
         store, marker = self._store, _CLEAN + self._suffix
         self.clean_shutdown = marker in store.paths()
         if self.clean_shutdown:
             store.delete(marker)
+        self._intact = self.clean_shutdown or f"{self.path}{self._suffix}" not in unsure
 
     def unlock(self, *, clean: bool = False) -> None:
         """See ``LogDirectory.unlock``."""
@@ -139,17 +155,26 @@ class SimulatedDirectory:
         self._disk.unlock(f"{self.path}{self._suffix}", self._process)
         self._locked = False
 
-    def claim(self, cluster_id: str, broker_id: int) -> None:
+    def is_intact(self) -> bool:
+        """See ``LogDirectory.is_intact``."""
+        unsure = [lock.removeprefix(self.path) for lock in self._disk.lost_power(self.path)]
+        closed = self._store.paths()
+        return self._intact and all(_CLEAN + suffix in closed for suffix in unsure)
+
+    def claim(
+        self, cluster_id: str, broker_id: int, incarnation: int = -1, directory_id: str = ""
+    ) -> LogDirectoryMeta:
         """See ``LogDirectory.claim``."""
-        meta = self.read_meta()
-        if meta is None:
-            made = LogDirectoryMeta(FORMAT_VERSION, cluster_id, broker_id)
-            self._store.publish(META_FILE, msgspec.json.encode(made))
-        elif (meta.cluster_id, meta.broker_id) != (cluster_id, broker_id):
+        meta = self.read_meta() or LogDirectoryMeta(FORMAT_VERSION, cluster_id, broker_id)
+        if (meta.cluster_id, meta.broker_id) != (cluster_id, broker_id):
             raise InconsistentClusterIdError(
                 f"log directory {self.path} belongs to broker {meta.broker_id} of cluster "
                 f"{meta.cluster_id}, not to broker {broker_id} of {cluster_id}"
             )
+        known = msgspec.structs.replace(meta, directory_id=meta.directory_id or directory_id)
+        claimed = msgspec.structs.replace(known, incarnation=incarnation)
+        self._store.publish(META_FILE, msgspec.json.encode(claimed))
+        return known
 
     def read_meta(self) -> LogDirectoryMeta | None:
         """See ``LogDirectory.read_meta``."""
