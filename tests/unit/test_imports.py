@@ -20,6 +20,7 @@ RULES = {
     **{f"raykafka.{name}": HEAVY | {"asyncio", "socket"} for name in FOUNDATION},
     "raykafka.log": {"ray", "fsspec"},  # pyarrow itself loads asyncio and socket
     "raykafka.replication": HEAVY | {"asyncio", "socket"},
+    "raykafka.quorum": HEAVY | {"asyncio", "socket"},
     "raykafka.controller": HEAVY | {"asyncio", "socket"},
     "raykafka.protocol": HEAVY | {"asyncio", "socket"},
     "raykafka.storage": {"ray"},

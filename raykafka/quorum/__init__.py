@@ -1,0 +1,1 @@
+"""The quorum machine (KRaft's Raft): pure state, integers and small structs only."""
