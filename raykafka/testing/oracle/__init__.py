@@ -1,0 +1,1 @@
+"""Judges what clients were told, in the manner of the Jepsen Kafka workload."""
