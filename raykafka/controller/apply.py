@@ -21,7 +21,9 @@ from raykafka.controller.updates import (
     BrokerConfigChanged,
     BrokerFenced,
     BrokerRegistered,
+    BrokerStateChanged,
     BrokerUnfenced,
+    BrokerUnregistered,
     ControllerElected,
     LeadersChanged,
     PartitionActorAllocated,
@@ -83,6 +85,7 @@ def _broker_registered(draft: Draft, update: BrokerRegistered) -> None:
         slots=update.slots,
         directory_id="" if known is None else known.directory_id,
         unfenced_incarnation=0 if known is None else known.unfenced_incarnation,
+        draining=known is not None and known.draining,
     )
 
 
@@ -100,6 +103,27 @@ def _broker_unfenced(draft: Draft, update: BrokerUnfenced) -> None:
 def _broker_fenced(draft: Draft, update: BrokerFenced) -> None:
     broker = draft.brokers[update.broker_id]
     draft.brokers[update.broker_id] = msgspec.structs.replace(broker, fenced=True, pid=0)
+
+
+def _broker_state_changed(draft: Draft, update: BrokerStateChanged) -> None:
+    draft.brokers[update.broker_id] = msgspec.structs.replace(
+        draft.brokers[update.broker_id], draining=update.draining, stopping=update.stopping
+    )
+
+
+def _broker_unregistered(draft: Draft, update: BrokerUnregistered) -> None:
+    """Replicas that waited to be removed from its disk stay there: nobody uses it any more."""
+    broker = draft.brokers.pop(update.broker_id)
+    draft.retired[update.broker_id] = broker.node_id
+    draft.broker_configs.pop(update.broker_id, None)
+    for slot in [slot for slot in draft.actors if slot.broker_id == update.broker_id]:
+        del draft.actors[slot]
+    for partition, removal in list(draft.removals.items()):
+        left = tuple(slot for slot in removal.slots if slot.broker_id != update.broker_id)
+        if left:
+            draft.removals[partition] = PendingRemoval(removal.topic, left)
+        else:
+            del draft.removals[partition]
 
 
 def _actor_allocated(draft: Draft, update: PartitionActorAllocated) -> None:
@@ -252,6 +276,8 @@ _APPLY: Final[Mapping[type[StateRecord], Callable[[Draft, Any], None]]] = {
     BrokerRegistered: _broker_registered,
     BrokerUnfenced: _broker_unfenced,
     BrokerFenced: _broker_fenced,
+    BrokerStateChanged: _broker_state_changed,
+    BrokerUnregistered: _broker_unregistered,
     PartitionActorAllocated: _actor_allocated,
     PartitionActorStarted: _actor_started,
     PartitionActorLost: _actor_lost,

@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 
 from raykafka.controller.commands import (
     AllocatePartitionActor,
+    DrainBroker,
     FenceBroker,
     LosePartitionActor,
     Outcome,
@@ -17,6 +18,7 @@ from raykafka.controller.commands import (
     ReportReplicas,
     StartPartitionActor,
     UnfenceBroker,
+    UnregisterBroker,
 )
 from raykafka.controller.elections import (
     changes_of,
@@ -26,11 +28,14 @@ from raykafka.controller.elections import (
     rules_of,
 )
 from raykafka.controller.image import NO_LEADER, BrokerState, MetadataImage, SlotKey, TopicState
+from raykafka.controller.leaders import registered
 from raykafka.controller.settings import Settings
 from raykafka.controller.updates import (
     BrokerFenced,
     BrokerRegistered,
+    BrokerStateChanged,
     BrokerUnfenced,
+    BrokerUnregistered,
     OpenedPartition,
     PartitionActorAllocated,
     PartitionActorLost,
@@ -39,7 +44,11 @@ from raykafka.controller.updates import (
     ReplicasRemoved,
     Update,
 )
-from raykafka.errors import BrokerIdNotRegisteredError, StaleBrokerEpochError
+from raykafka.errors import (
+    InvalidReplicationFactorError,
+    InvalidRequestError,
+    StaleBrokerEpochError,
+)
 from raykafka.model import TopicId
 
 
@@ -47,9 +56,9 @@ def register_broker(image: MetadataImage, command: RegisterBroker) -> Outcome:
     """A new incarnation of a known broker, or a new broker, which has not had one yet."""
     broker_id, slots, incarnation = command.broker_id, command.slots, 0
     if broker_id == -1:
-        broker_id = max(image.brokers, default=-1) + 1
+        broker_id = max((*image.brokers, *image.retired), default=-1) + 1
     else:
-        known = _registered(image, broker_id)
+        known = registered(image, broker_id)
         incarnation = known.incarnation + 1
         # A pool never shrinks: replicas in the places given up would have no house.
         slots = max(slots, known.slots)
@@ -86,13 +95,6 @@ def match_broker(
     return None
 
 
-def _registered(image: MetadataImage, broker_id: int) -> BrokerState:
-    broker = image.brokers.get(broker_id)
-    if broker is None:
-        raise BrokerIdNotRegisteredError(f"broker {broker_id} is not registered")
-    return broker
-
-
 def unfence_broker(image: MetadataImage, settings: Settings, command: UnfenceBroker) -> Outcome:
     """The broker may take replicas from now on.
 
@@ -100,7 +102,7 @@ def unfence_broker(image: MetadataImage, settings: Settings, command: UnfenceBro
     another directory than before, on an old copy of it, or on one whose machine crashed, may lack
     records that were acknowledged, and are distrusted (KIP-966).
     """
-    broker = _registered(image, command.broker_id)
+    broker = registered(image, command.broker_id)
     if broker.incarnation != command.incarnation:
         raise StaleBrokerEpochError(
             f"broker {command.broker_id} is at incarnation {broker.incarnation},"
@@ -146,6 +148,44 @@ def fence_broker(image: MetadataImage, command: FenceBroker) -> Outcome:
     if broker is None or broker.fenced or broker.incarnation != command.incarnation:
         return Outcome([], None)
     return Outcome([BrokerFenced(command.broker_id, command.incarnation)], None)
+
+
+def drain_broker(image: MetadataImage, command: DrainBroker) -> Outcome:
+    """Refused where the other brokers could not take over what this one holds."""
+    broker = registered(image, command.broker_id)
+    if broker.draining == command.draining:
+        return Outcome([], None)
+    if command.draining:
+        others = [b.broker_id for b in image.placeable_brokers() if b is not broker]
+        for topic in image.topics.values():
+            for index, partition in enumerate(topic.partitions):
+                copies = len(partition.target)
+                if broker.broker_id in partition.replicas and copies > len(others):
+                    raise InvalidReplicationFactorError(
+                        f"{topic.name}-{index} has {copies} replicas, and without broker"
+                        f" {broker.broker_id} only {others} are left; add a broker first, or"
+                        " reassign the topic to fewer replicas"
+                    )
+    changed = BrokerStateChanged(broker.broker_id, command.draining, broker.stopping)
+    return Outcome([changed], None)
+
+
+def unregister_broker(image: MetadataImage, command: UnregisterBroker) -> Outcome:
+    """Refused while the broker runs, or holds replicas."""
+    broker = registered(image, command.broker_id)
+    held = sum(
+        broker.broker_id in partition.replicas
+        for topic in image.topics.values()
+        for partition in topic.partitions
+    )
+    if held:
+        raise InvalidRequestError(
+            f"broker {broker.broker_id} holds {held} replicas; drain it first"
+        )
+    slots = (SlotKey(broker.broker_id, slot) for slot in range(broker.slots))
+    if not broker.fenced or any(map(image.actor_runs, slots)):
+        raise InvalidRequestError(f"broker {broker.broker_id} still runs; stop it first")
+    return Outcome([BrokerUnregistered(broker.broker_id)], None)
 
 
 def allocate_partition_actor(
@@ -227,7 +267,7 @@ def report_replicas(image: MetadataImage, settings: Settings, command: ReportRep
             if topic.partitions[report.partition].leader == NO_LEADER
         }
         if leaderless:
-            rules = rules_of(image, settings, topic, image.actor_runs)
+            rules = rules_of(image, settings, topic, image.may_serve)
             elected = {index: elect(state, rules) for index, state in leaderless.items()}
             records.extend(changes_of(topic, elected))
     removed: dict[TopicId, list[int]] = {}

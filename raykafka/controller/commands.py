@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from raykafka.controller.updates import OpenedPartition, Update
 from raykafka.errors import RaykafkaError
-from raykafka.model import PartitionId, TopicId
+from raykafka.model import PartitionId, TopicId, TopicPartition
 
 
 class Outcome(NamedTuple):
@@ -117,6 +117,75 @@ class AlterConfigs(NamedTuple):
 
     resources: Sequence[ResourceToAlter]
     validate_only: bool = False
+
+
+# --- operations ---------------------------------------------------------------------------------
+
+
+class Reassignment(NamedTuple):
+    """The replicas that a partition shall have, preferred leader first; None cancels (KIP-455)."""
+
+    topic: str
+    partition: int
+    replicas: Sequence[int] | None
+
+
+class AlterReassignments(NamedTuple):
+    """Answered by an error or None per partition."""
+
+    changes: Sequence[Reassignment]
+
+
+class ElectLeaders(NamedTuple):
+    """The preferred replica shall lead; with ``unclean`` anyone, where nobody does (KIP-460).
+
+    Answered by an ``ElectionAnswer`` per partition; ``partitions`` None stands for all of them, and
+    only those are answered then that got another leader.
+    """
+
+    unclean: bool
+    partitions: Sequence[TopicPartition] | None = None
+
+
+class ElectionAnswer(NamedTuple):
+    """What became of one election."""
+
+    topic: str
+    partition: int
+    error: RaykafkaError | None = None
+
+
+class DrainBroker(NamedTuple):
+    """The broker takes no new replicas, or again, when ``draining`` is False.
+
+    Raises ``InvalidReplicationFactorError`` when the others are too few for what it holds.
+    """
+
+    broker_id: int
+    draining: bool = True
+
+
+class ShutDownBroker(NamedTuple):
+    """The broker is about to stop: others lead, and it leaves every ISR where it is not alone.
+
+    Answered by the number of partitions that it leads still. Raises ``NotEnoughReplicasError``
+    (retriable) where writes with acks=all would be refused for the time, unless ``force``.
+    """
+
+    broker_id: int
+    force: bool = False
+
+
+class ResumeBroker(NamedTuple):
+    """The broker did not stop after all."""
+
+    broker_id: int
+
+
+class UnregisterBroker(NamedTuple):
+    """The broker is gone for good. Raises ``InvalidRequestError`` while it runs or has replicas."""
+
+    broker_id: int
 
 
 # --- producers ----------------------------------------------------------------------------------
@@ -271,6 +340,12 @@ Command = (
     | CreatePartitions
     | AddSchema
     | AlterConfigs
+    | AlterReassignments
+    | ElectLeaders
+    | DrainBroker
+    | ShutDownBroker
+    | ResumeBroker
+    | UnregisterBroker
     | AllocateProducerIds
     | ElectController
     | RegisterBroker

@@ -216,7 +216,9 @@ def elections_after_start(
     """Elections in partitions without leader that the new actor in ``slot`` may make possible."""
 
     def is_alive(key: SlotKey) -> bool:
-        return key == slot or image.actor_runs(key)
+        return (key == slot or image.actor_runs(key)) and (
+            not image.brokers[key.broker_id].stopping
+        )
 
     def concerned(partition: PartitionState) -> bool:
         return partition.leader == NO_LEADER and partition.houses(slot)
@@ -234,14 +236,13 @@ def elections_after_loss(
     (broker_id,) = {slot.broker_id for slot in slots}
 
     def is_alive(key: SlotKey) -> bool:
-        return key not in slots and image.actor_runs(key)
+        return key not in slots and image.may_serve(key)
 
     def concerned(partition: PartitionState) -> bool:
         return broker_id in partition.replicas and partition.slot_of(broker_id) in slots
 
     def change(partition: PartitionState, rules: Rules) -> PartitionState:
-        return elect(
-            without(partition, (broker_id,), rules.min_insync_replicas, distrust=distrust), rules
-        )
+        left = without(partition, (broker_id,), rules.min_insync_replicas, distrust=distrust)
+        return elect(left, rules) if partition.leader in (broker_id, NO_LEADER) else left
 
     return change_partitions(image, settings, is_alive, concerned, change)

@@ -117,6 +117,10 @@ class BrokerState(msgspec.Struct, frozen=True):
     """Of the log directory that the broker had when it was last unfenced."""
     unfenced_incarnation: int = 0
     """The newest incarnation that was ever unfenced: its log directory has been judged."""
+    draining: bool = False
+    """Takes no new replicas: an operator moves away what it has."""
+    stopping: bool = False
+    """About to stop (Kafka's controlled shutdown): it neither leads nor joins an ISR any more."""
 
 
 class PartitionActorState(msgspec.Struct, frozen=True):
@@ -152,6 +156,8 @@ class MetadataImage(msgspec.Struct, frozen=True):
     removals: Mapping[PartitionId, PendingRemoval] = _EMPTY
     broker_configs: Mapping[int, Mapping[str, str]] = _EMPTY
     """Dynamic settings by broker id; -1 holds those of every broker."""
+    retired: Mapping[int, str] = _EMPTY
+    """Node ids by the ids of brokers that were unregistered: neither is used again."""
 
     def topic(self, name: str) -> TopicState | None:
         """The topic of that name, or None."""
@@ -161,6 +167,10 @@ class MetadataImage(msgspec.Struct, frozen=True):
     def live_brokers(self) -> list[BrokerState]:
         """Brokers that are not fenced, by id."""
         return [broker for _, broker in sorted(self.brokers.items()) if not broker.fenced]
+
+    def placeable_brokers(self) -> list[BrokerState]:
+        """Live brokers that take new replicas, by id."""
+        return [b for b in self.live_brokers() if not b.draining and not b.stopping]
 
     def leader_actor(self, partition: PartitionState) -> PartitionActorState | None:
         """The running actor that leads the partition, or None."""
@@ -173,6 +183,10 @@ class MetadataImage(msgspec.Struct, frozen=True):
         """Whether the slot's partition actor is alive."""
         actor = self.actors.get(slot)
         return actor is not None and actor.alive
+
+    def may_serve(self, slot: SlotKey) -> bool:
+        """Whether the slot's partition actor is alive and may lead and be in sync."""
+        return self.actor_runs(slot) and not self.brokers[slot.broker_id].stopping
 
     def preferred_leads(self) -> dict[SlotKey, int]:
         """Of how many partitions each slot holds the preferred leader; those without left out."""
@@ -232,6 +246,11 @@ class Draft:
     def broker_configs(self) -> dict[int, Mapping[str, str]]:
         """Dynamic settings by broker id."""
         return self._writable("broker_configs")
+
+    @property
+    def retired(self) -> dict[int, str]:
+        """Brokers that were unregistered."""
+        return self._writable("retired")
 
     def partitions(self, topic_id: TopicId) -> list[PartitionState]:
         """The topic's partitions, to be changed in place; raises ``KeyError`` for no such topic."""

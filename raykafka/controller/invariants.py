@@ -25,6 +25,7 @@ def validate(image: MetadataImage) -> None:
             assert not held, f"{removed}: removed from {held} while it is kept there"
     for broker_id, broker in image.brokers.items():
         assert broker.broker_id == broker_id >= 0
+        assert broker_id not in image.retired, f"broker {broker_id}: unregistered and there"
         assert broker.slots >= 1, f"broker {broker_id}: an empty pool"
         assert broker.incarnation >= 0
         assert broker.fenced or broker.incarnation > 0, f"broker {broker_id}: never started"
@@ -40,10 +41,15 @@ def validate_step(before: MetadataImage, after: MetadataImage) -> None:
     """Raise ``AssertionError`` when something went back that only goes forward."""
     assert after.controller_epoch >= before.controller_epoch
     assert after.next_producer_id >= before.next_producer_id
+    assert before.retired.items() <= after.retired.items(), "a broker is unregistered for good"
     for broker_id, broker in before.brokers.items():
+        if broker_id in after.retired:
+            continue
         assert after.brokers[broker_id].incarnation >= broker.incarnation
         assert after.brokers[broker_id].slots >= broker.slots
     for slot, actor in before.actors.items():
+        if slot.broker_id in after.retired:
+            continue
         assert after.actors[slot].incarnation >= actor.incarnation
     for topic_id, topic in before.topics.items():
         now = after.topics.get(topic_id)

@@ -11,7 +11,8 @@ from raykafka.controller.commands import (
     Outcome,
 )
 from raykafka.controller.elections import changes_of, elect, rules_of, with_isr, without
-from raykafka.controller.image import MetadataImage, PartitionState, SlotKey
+from raykafka.controller.image import NO_LEADER, MetadataImage, PartitionState, SlotKey
+from raykafka.controller.reassignments import complete
 from raykafka.controller.settings import Settings
 from raykafka.controller.updates import Update
 from raykafka.errors import (
@@ -19,6 +20,7 @@ from raykafka.errors import (
     IneligibleReplicaError,
     InvalidRequestError,
     InvalidUpdateVersionError,
+    NewLeaderElectedError,
     NotLeaderOrFollowerError,
     RaykafkaError,
     UnknownLeaderEpochError,
@@ -48,9 +50,11 @@ def alter_partitions(image: MetadataImage, settings: Settings, command: AlterPar
             continue
         changed[index] = after = _altered(image, settings, before, change)
         epoch = before.partition_epoch + (after != before)
-        answers.append(
-            IsrAnswer(topic_id, index, after.leader, after.leader_epoch, epoch, after.isr)
-        )
+        answer = IsrAnswer(topic_id, index, after.leader, after.leader_epoch, epoch, after.isr)
+        if after.leader != before.leader:
+            moved = NewLeaderElectedError("the reassignment is complete, and another broker leads")
+            answer = answer._replace(error=moved)
+        answers.append(answer)
     records: list[Update] = []
     for topic_id, changed in wanted.items():
         if changed:
@@ -95,14 +99,17 @@ def _check(image: MetadataImage, slot: SlotKey, state: PartitionState, change: I
                 f"incarnation {member.incarnation} of the partition actor of broker"
                 f" {member.broker_id} does not run; it cannot be in sync"
             )
+        if image.brokers[member.broker_id].stopping and member.broker_id not in state.isr:
+            raise IneligibleReplicaError(f"broker {member.broker_id} is about to stop")
 
 
 def _altered(
     image: MetadataImage, settings: Settings, state: PartitionState, change: IsrChange
 ) -> PartitionState:
-    config = settings.topic(image, image.topics[TopicId(change.topic_id)])
+    topic = image.topics[TopicId(change.topic_id)]
+    rules = rules_of(image, settings, topic, image.may_serve)
     isr = [member.broker_id for member in change.isr]
-    return with_isr(state, isr, config.min_insync_replicas)
+    return complete(with_isr(state, isr, rules.min_insync_replicas), rules)
 
 
 def fail_replicas(image: MetadataImage, settings: Settings, command: FailReplicas) -> Outcome:
@@ -121,9 +128,11 @@ def fail_replicas(image: MetadataImage, settings: Settings, command: FailReplica
         state = topic.partitions[partition.partition]
         if not state.houses(slot) or slot.broker_id not in (state.leader, *state.isr, *state.elr):
             continue
-        rules = rules_of(image, settings, topic, lambda key: key != slot and image.actor_runs(key))
+        rules = rules_of(image, settings, topic, lambda key: key != slot and image.may_serve(key))
         left = without(state, (slot.broker_id,), rules.min_insync_replicas, distrust=True)
-        wanted.setdefault(topic.topic_id, {})[partition.partition] = elect(left, rules)
+        wanted.setdefault(topic.topic_id, {})[partition.partition] = (
+            elect(left, rules) if state.leader in (slot.broker_id, NO_LEADER) else left
+        )
     records: list[Update] = []
     for topic_id, changed in wanted.items():
         records.extend(changes_of(image.topics[topic_id], changed))

@@ -11,7 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from raykafka.controller import brokers, configs, isr, producer_ids, topics
+from raykafka.controller import (
+    brokers,
+    configs,
+    isr,
+    leaders,
+    producer_ids,
+    reassignments,
+    topics,
+)
 from raykafka.controller.apply import apply_updates
 from raykafka.controller.commands import (
     AddSchema,
@@ -19,19 +27,25 @@ from raykafka.controller.commands import (
     AllocateProducerIds,
     AlterConfigs,
     AlterPartitions,
+    AlterReassignments,
     Command,
     CreatePartitions,
     CreateTopics,
     DeleteTopics,
+    DrainBroker,
     ElectController,
+    ElectLeaders,
     FailReplicas,
     FenceBroker,
     LosePartitionActor,
     Outcome,
     RegisterBroker,
     ReportReplicas,
+    ResumeBroker,
+    ShutDownBroker,
     StartPartitionActor,
     UnfenceBroker,
+    UnregisterBroker,
 )
 from raykafka.controller.image import MetadataImage
 from raykafka.controller.settings import Settings
@@ -99,6 +113,12 @@ _HANDLERS: Final[Mapping[type, _Handler]] = {
     CreatePartitions: _without_settings(topics.create_partitions),
     AddSchema: _without_settings(topics.add_schema),
     AlterConfigs: configs.alter_configs,
+    AlterReassignments: reassignments.alter_reassignments,
+    ElectLeaders: leaders.elect_leaders,
+    ShutDownBroker: leaders.shut_down_broker,
+    ResumeBroker: _without_settings(leaders.resume_broker),
+    DrainBroker: _without_settings(brokers.drain_broker),
+    UnregisterBroker: _without_settings(brokers.unregister_broker),
     AllocateProducerIds: _without_settings(producer_ids.allocate_producer_ids),
     ElectController: _without_settings(_elect_controller),
     RegisterBroker: _without_settings(brokers.register_broker),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from raykafka.config import TopicConfig
@@ -181,7 +181,7 @@ class _Placer:
         self._image = image
         self._candidates = [
             Candidate(broker.broker_id, broker.rack, broker.slots)
-            for broker in image.live_brokers()
+            for broker in image.placeable_brokers()
         ]
         self._loads = Loads(self._candidates, image.slot_loads(), image.preferred_leads())
 
@@ -206,29 +206,36 @@ class _Placer:
         running = tuple(
             broker
             for broker, slot in zip(brokers, slots, strict=True)
-            if self._image.actor_runs(SlotKey(broker, slot))
+            if self._image.may_serve(SlotKey(broker, slot))
         )
         leader = running[0] if running else NO_LEADER
         isr = running if running != brokers else ()
         return Placement(brokers, slots, leader, isr)
 
 
-def validate_replicas(image: MetadataImage, brokers: Sequence[int]) -> None:
-    """Raise ``InvalidReplicaAssignmentError`` unless these brokers can take a partition."""
+def validate_replicas(
+    image: MetadataImage, brokers: Sequence[int], *, known: Collection[int] = ()
+) -> None:
+    """Raise ``InvalidReplicaAssignmentError`` unless these brokers can take a partition.
+
+    Those in ``known`` have it already, whatever their state.
+    """
     if not brokers:
         raise InvalidReplicaAssignmentError("a partition needs at least one replica")
     if len(set(brokers)) != len(brokers):
         raise InvalidReplicaAssignmentError(f"{list(brokers)} names a broker twice")
-    alive = [broker.broker_id for broker in image.live_brokers()]
+    able = [broker.broker_id for broker in image.placeable_brokers()]
     for broker_id in brokers:
-        if broker_id not in image.brokers:
-            raise InvalidReplicaAssignmentError(
-                f"there is no broker {broker_id}; alive are {alive}"
-            )
-        if broker_id not in alive:
-            raise InvalidReplicaAssignmentError(
-                f"broker {broker_id} is not alive, it cannot take replicas; alive are {alive}"
-            )
+        if broker_id in able or broker_id in known:
+            continue
+        broker = image.brokers.get(broker_id)
+        if broker is None:
+            problem = f"there is no broker {broker_id}"
+        elif broker.fenced:
+            problem = f"broker {broker_id} is not alive"
+        else:
+            problem = f"broker {broker_id} is being drained or stopped"
+        raise InvalidReplicaAssignmentError(f"{problem}; replicas can be placed on {able}")
 
 
 def delete_topics(image: MetadataImage, command: DeleteTopics) -> Outcome:

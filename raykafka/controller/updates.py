@@ -103,6 +103,20 @@ class BrokerFenced(StateRecord, frozen=True):
     incarnation: int
 
 
+class BrokerStateChanged(StateRecord, frozen=True):
+    """What operators and the controller want of the broker; see ``BrokerState``."""
+
+    broker_id: int
+    draining: bool = False
+    stopping: bool = False
+
+
+class BrokerUnregistered(StateRecord, frozen=True):
+    """The broker is gone for good, and its node is left alone."""
+
+    broker_id: int
+
+
 class PartitionActorAllocated(StateRecord, frozen=True):
     """A partition actor of this incarnation is to be started: a new controller looks for it."""
 
@@ -218,6 +232,8 @@ Update = (
     | BrokerRegistered
     | BrokerUnfenced
     | BrokerFenced
+    | BrokerStateChanged
+    | BrokerUnregistered
     | PartitionActorAllocated
     | PartitionActorStarted
     | PartitionActorLost

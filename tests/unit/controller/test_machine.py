@@ -33,7 +33,8 @@ from raykafka.model import PartitionId, TopicId
 KINDS = [
     *("create", "create", "grow", "delete", "alter", "schema", "producer ids", "elect"),
     *("register", "unfence", "fence", "allocate", "start", "start", "lose", "report", "report"),
-    *("start", "start", "isr", "isr", "isr", "fail"),
+    *("start", "start", "isr", "isr", "isr", "fail", "unfence", "reassign", "reassign", "cancel"),
+    *("leaders", "drain", "shut down", "resume", "unregister", "isr", "start"),
 ]
 STEPS = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 255)), min_size=10, max_size=60)
 
@@ -72,6 +73,12 @@ def _proposal(image: MetadataImage, slot: SlotKey, dice: int) -> Any:
     return commands.AlterPartitions(*slot, image.actors[slot].incarnation, changes)
 
 
+def _replicas(image: MetadataImage, dice: int) -> list[int]:
+    count = len(image.brokers)
+    brokers = sorted(image.brokers)
+    return [brokers[(dice + step) % count] for step in range(1 + dice // 4 % min(3, count))]
+
+
 def _failure(image: MetadataImage, slot: SlotKey, dice: int) -> Any:
     partitions = [PartitionId(topic_id, dice % 4) for topic_id in image.topics]
     return commands.FailReplicas(*slot, image.actors[slot].incarnation, partitions)
@@ -80,7 +87,7 @@ def _failure(image: MetadataImage, slot: SlotKey, dice: int) -> Any:
 def _command(image: MetadataImage, kind: str, dice: int) -> Any:
     """A command that makes sense most of the time; now and then it is out of date."""
     name = f"topic-{dice % 3}"
-    broker = image.brokers[dice % len(image.brokers)]
+    broker = image.brokers[sorted(image.brokers)[dice % len(image.brokers)]]
     broker_age = broker.incarnation - (dice // 4 % 6 == 0)
     slot = SlotKey(broker.broker_id, dice // 3 % broker.slots)
     actor = image.actors.get(slot, PartitionActorState(1))
@@ -113,6 +120,17 @@ def _command(image: MetadataImage, kind: str, dice: int) -> Any:
         "lose": lambda: commands.LosePartitionActor(*slot, age),
         "report": lambda: _report(image, slot, dice) if slot in image.actors else None,
         "isr": lambda: _proposal(image, slot, dice) if slot in image.actors else None,
+        "reassign": lambda: commands.AlterReassignments(
+            [commands.Reassignment(name, dice % 2, _replicas(image, dice))]
+        ),
+        "cancel": lambda: commands.AlterReassignments(
+            [commands.Reassignment(name, index, None) for index in (0, 1)]
+        ),
+        "leaders": lambda: commands.ElectLeaders(dice % 3 == 0),
+        "drain": lambda: commands.DrainBroker(broker.broker_id, dice % 3 > 0),
+        "shut down": lambda: commands.ShutDownBroker(broker.broker_id, dice % 2 > 0),
+        "resume": lambda: commands.ResumeBroker(broker.broker_id),
+        "unregister": lambda: commands.UnregisterBroker(broker.broker_id),
         "fail": lambda: _failure(image, slot, dice) if slot in image.actors else None,
     }
     return table[kind]()
@@ -142,8 +160,8 @@ def test_random_commands_reach_every_update() -> None:
     """The test above is worth something: its commands do all there is to do."""
     chance = random.Random(1)
     seen: set[str] = set()
-    for _ in range(60):
-        steps = [(chance.choice(KINDS), chance.randrange(256)) for _ in range(50)]
+    for _ in range(80):
+        steps = [(chance.choice(KINDS), chance.randrange(256)) for _ in range(60)]
         seen.update(type(decode(data)).__name__ for data in _play(steps).log)
     everything = {update.__name__ for update in get_args(Update)}
     assert everything - seen == {"BrokerConfigChanged", "LeadersChanged"}
