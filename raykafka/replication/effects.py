@@ -20,4 +20,11 @@ class AdvanceHighWatermark(NamedTuple):
     high_watermark: int
 
 
-ReplicaEffect = ReplyProduce | AdvanceHighWatermark
+class ProposeIsr(NamedTuple):
+    """Ask the controller for another ISR; ``IsrChanged`` or ``IsrRefused`` is the answer."""
+
+    isr: frozenset[int]
+    partition_epoch: int
+
+
+ReplicaEffect = ReplyProduce | AdvanceHighWatermark | ProposeIsr

@@ -19,6 +19,10 @@ class BecomeLeader(NamedTuple):
     high_watermark: int
     """The last one known (checkpoint), at most the log end; it never goes back from there."""
     min_insync_replicas: int = 1
+    replicas: frozenset[int] = frozenset()
+    """Broker ids of all replicas; those in sync are always counted among them."""
+    partition_epoch: int = 0
+    """Version of the ISR; an older one than is known is ignored."""
     durable: bool = False
     """Topic setting ``fsync=batch``: only flushed records count as this replica's position."""
 
@@ -54,14 +58,38 @@ class FollowerAdvanced(NamedTuple):
     offset: int
 
 
+class FollowerAttached(NamedTuple):
+    """A follower opened its stream: its log agrees with this one up to ``offset``, its end."""
+
+    replica_id: int
+    incarnation: int
+    """Of the follower's partition actor."""
+    offset: int
+
+
+class Replicated(NamedTuple):
+    """This follower's log ends at ``offset`` now, by copying or because it was cut."""
+
+    offset: int
+    high_watermark: int
+    """The leader's, as it said last."""
+
+
 class IsrChanged(NamedTuple):
     """The controller committed another set of in-sync replicas."""
 
     isr: frozenset[int]
+    partition_epoch: int
+
+
+class IsrRefused(NamedTuple):
+    """The controller refused a proposal for certain; one that was not answered stays open."""
 
 
 class Tick(NamedTuple):
-    """Time has passed: produces past their deadline are given up."""
+    """Time has passed: produces past their deadline are given up, followers that have fallen
+    behind leave the ISR.
+    """
 
 
 ReplicaEvent = (
@@ -70,7 +98,10 @@ ReplicaEvent = (
     | Resign
     | Configured
     | Flushed
+    | FollowerAttached
     | FollowerAdvanced
+    | Replicated
     | IsrChanged
+    | IsrRefused
     | Tick
 )

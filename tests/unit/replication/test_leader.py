@@ -5,14 +5,17 @@ from __future__ import annotations
 import pytest
 
 from raykafka import errors
-from raykafka.replication.effects import AdvanceHighWatermark, ReplyProduce
+from raykafka.replication.effects import AdvanceHighWatermark, ProposeIsr, ReplyProduce
 from raykafka.replication.events import (
     BecomeFollower,
     BecomeLeader,
     Configured,
     Flushed,
     FollowerAdvanced,
+    FollowerAttached,
     IsrChanged,
+    IsrRefused,
+    Replicated,
     Resign,
     Tick,
 )
@@ -33,7 +36,8 @@ def leader(
     epoch: int = 3,
 ) -> ReplicaMachine:
     machine = ReplicaMachine(ME)
-    machine.on_event(BecomeLeader(epoch, isr, log_end, flushed, 0, min_insync, durable), now_ms=0)
+    event = BecomeLeader(epoch, isr, log_end, flushed, 0, min_insync, isr, 0, durable)
+    machine.on_event(event, now_ms=0)
     return machine
 
 
@@ -102,16 +106,29 @@ def test_a_follower_cannot_be_ahead_of_its_leader() -> None:
     assert not machine.on_appended(11, ALL, "b")
 
 
-def test_shrinking_the_isr_releases_and_tells_of_the_shortage() -> None:
+def test_below_the_minimum_nothing_is_committed_until_someone_is_back() -> None:
     machine = leader(isr=frozenset({ME, 8}), min_insync=2)
     machine.on_appended(10, ALL, "a")
-    reply, advance = machine.on_event(IsrChanged(frozenset({ME})), now_ms=0)
-    assert isinstance(reply, ReplyProduce)
-    assert isinstance(reply.error, errors.NotEnoughReplicasAfterAppendError)
-    assert advance == AdvanceHighWatermark(10)
+    assert machine.on_event(IsrChanged(frozenset({ME}), 1), now_ms=0) == []
     with pytest.raises(errors.NotEnoughReplicasError, match=r"min\.insync\.replicas"):
         machine.check_produce(ALL, 3)
     machine.check_produce(LEADER, 3)
+    assert machine.on_appended(12, LEADER, "b")
+    assert machine.high_watermark == 0
+    machine.on_event(FollowerAttached(8, 1, 12), now_ms=0)
+    assert machine.on_event(IsrChanged(frozenset({ME, 8}), 2), now_ms=0) == [
+        ReplyProduce("a"),
+        AdvanceHighWatermark(12),
+    ]
+
+
+def test_shrinking_the_isr_releases_what_waited_for_the_lost_one() -> None:
+    machine = leader(isr=frozenset({ME, 8}))
+    machine.on_appended(10, ALL, "a")
+    assert machine.on_event(IsrChanged(frozenset({ME}), 1), now_ms=0) == [
+        ReplyProduce("a"),
+        AdvanceHighWatermark(10),
+    ]
 
 
 def test_turning_fsync_off_releases_what_waited_for_it() -> None:
@@ -194,3 +211,81 @@ def test_late_produces_are_given_up_and_do_not_block_the_rest() -> None:
     assert reply.token == "late"
     assert isinstance(reply.error, errors.RequestTimedOutError)
     assert machine.on_flushed(6) == [ReplyProduce("patient"), AdvanceHighWatermark(6)]
+
+
+def test_a_follower_that_caught_up_is_proposed_once() -> None:
+    machine = leader(isr=frozenset({ME, 8}), log_end=10)
+    machine.on_event(IsrChanged(frozenset({ME}), 1), now_ms=0)
+    assert machine.on_event(FollowerAttached(8, 5, 4), now_ms=0) == []
+    assert machine.on_event(FollowerAdvanced(8, 9), now_ms=0) == []
+    assert machine.on_event(FollowerAdvanced(8, 10), now_ms=0) == [
+        ProposeIsr(frozenset({ME, 8}), 1)
+    ]
+    machine.on_appended(12, LEADER, "a")
+    assert machine.high_watermark == 10, "it counts as soon as it may be in sync"
+    assert machine.on_event(FollowerAdvanced(8, 11), now_ms=0) == [AdvanceHighWatermark(11)]
+    machine.on_event(IsrRefused(), now_ms=0)
+    assert machine.high_watermark == 12
+
+
+def test_an_open_proposal_outlives_the_same_word_of_the_controller() -> None:
+    machine = leader(isr=frozenset({ME, 8}), log_end=10)
+    machine.on_event(IsrChanged(frozenset({ME}), 1), now_ms=0)
+    machine.on_event(FollowerAttached(8, 5, 10), now_ms=0)
+    machine.on_event(IsrChanged(frozenset({ME}), 1), now_ms=0)
+    machine.on_appended(12, LEADER, "a")
+    assert machine.high_watermark == 10, "it may have been accepted"
+    machine.on_event(IsrChanged(frozenset({ME}), 2), now_ms=0)
+    assert machine.high_watermark == 12
+
+
+def test_a_follower_that_falls_behind_leaves_after_the_lag() -> None:
+    machine = leader(isr=frozenset({ME, 8, 9}))
+    for id_ in (8, 9):
+        machine.on_event(FollowerAttached(id_, 1, 0), now_ms=0)
+    machine.on_event(Tick(), now_ms=50_000)
+    machine.on_appended(10, ALL, "a")
+    machine.on_event(FollowerAdvanced(8, 10), now_ms=50_001)
+    assert machine.on_event(Tick(), now_ms=60_000) == []
+    assert machine.on_event(Tick(), now_ms=60_001) == [ProposeIsr(frozenset({ME, 8}), 0)]
+    assert machine.high_watermark == 0, "it counts until the controller has decided"
+    assert machine.on_event(IsrChanged(frozenset({ME, 8}), 1), now_ms=60_002) == [
+        ReplyProduce("a"),
+        AdvanceHighWatermark(10),
+    ]
+
+
+def test_a_follower_always_a_little_behind_stays_in_sync() -> None:
+    machine = leader(isr=frozenset({ME, 8}))
+    machine.on_event(FollowerAttached(8, 1, 0), now_ms=0)
+    for second in range(1, 40):
+        machine.on_appended(10 * second, LEADER, "a")
+        machine.on_event(FollowerAdvanced(8, 10 * second - 10), now_ms=1000 * second)
+        assert machine.on_event(Tick(), now_ms=1000 * second) == []
+
+
+def test_a_member_that_comes_back_with_less_than_is_committed_is_put_out() -> None:
+    machine = leader(isr=frozenset({ME, 8}))
+    machine.on_event(FollowerAttached(8, 1, 0), now_ms=0)
+    machine.on_appended(10, ALL, "a")
+    machine.on_event(FollowerAdvanced(8, 10), now_ms=0)
+    assert machine.high_watermark == 10
+    assert machine.on_event(FollowerAttached(8, 2, 3), now_ms=0) == [ProposeIsr(frozenset({ME}), 0)]
+
+
+def test_a_stranger_is_not_counted() -> None:
+    machine = leader(isr=frozenset({ME, 8}), log_end=10)
+    assert machine.on_event(FollowerAttached(77, 1, 10), now_ms=0) == []
+    assert machine.on_event(FollowerAdvanced(77, 10), now_ms=0) == []
+
+
+def test_a_follower_believes_its_leader_up_to_its_own_end() -> None:
+    machine = ReplicaMachine(ME)
+    machine.on_event(BecomeFollower(3, 8), now_ms=0)
+    assert machine.on_event(Replicated(10, 4), now_ms=0) == [AdvanceHighWatermark(4)]
+    assert machine.on_event(Replicated(12, 99), now_ms=0) == [AdvanceHighWatermark(12)]
+    assert machine.on_event(Replicated(12, 5), now_ms=0) == []
+    everyone = frozenset({ME, 8})
+    event = BecomeLeader(4, everyone, 15, 15, 0, replicas=everyone)
+    assert machine.on_event(event, now_ms=0) == []
+    assert (machine.high_watermark, machine.epoch_start) == (12, 15)
