@@ -19,12 +19,13 @@ from raykafka.actors.ports import (
 )
 from raykafka.clock import SystemClock
 from raykafka.network.mapped import host_id
+from raykafka.network.peer import connect
 from raykafka.network.server import TcpListener
 
 
 def machine_environment() -> Environment:
     """This machine: its clock and files, and listeners on TCP."""
-    return Environment(SystemClock(), TcpListener, host_id=host_id())
+    return Environment(SystemClock(), TcpListener, connect, host_id=host_id())
 
 
 def make_partition_actor(spec: PartitionActorSpec) -> PartitionActor:

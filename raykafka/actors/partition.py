@@ -20,11 +20,17 @@ from raykafka.actors.ports import (
     PartitionActorSpec,
     PartitionAssignment,
     PartitionRemoval,
+    PeerConnection,
 )
 from raykafka.actors.replicas.assigning import Assigner
+from raykafka.actors.replicas.controller_channel import ControllerChannel
+from raykafka.actors.replicas.copying import CopyHandler
 from raykafka.actors.replicas.fetch import FetchHandler
 from raykafka.actors.replicas.flushing import Flusher
+from raykafka.actors.replicas.following import Following
+from raykafka.actors.replicas.lease import Lease
 from raykafka.actors.replicas.listening import listen
+from raykafka.actors.replicas.outlets import HighWatermarks, Outlets
 from raykafka.actors.replicas.produce import ProduceHandler
 from raykafka.actors.replicas.queries import QueryHandler
 from raykafka.actors.replicas.reading import PartitionReader
@@ -35,6 +41,7 @@ from raykafka.actors.replicas.waiting import WakeQueue
 from raykafka.actors.requests import RequestTasks
 from raykafka.config import BrokerConfig
 from raykafka.errors import IllegalStateError, NotLeaderOrFollowerError, RaykafkaError
+from raykafka.model import Endpoint
 from raykafka.protocol.messages import ApiKey
 from raykafka.storage.api import SegmentStore
 from raykafka.storage.disk_guard import DiskGuard
@@ -43,6 +50,7 @@ from raykafka.storage.disk_usage import disk_reserve
 logger = logging.getLogger(__name__)
 
 _CLOSE_SLICE = 32
+_CONNECT_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,9 @@ class _Parts:
 
     store: SegmentStore
     flusher: Flusher
+    following: Following
+    channel: ControllerChannel
+    high_watermarks: HighWatermarks
     assigner: Assigner
     upkeep: Upkeep
     reader: PartitionReader
@@ -69,7 +80,9 @@ class PartitionActor:
         self.pid = environment.pid
         self._environment = environment
         self._clock = environment.clock
-        self._replicas = ReplicaSet()
+        self._lease = Lease(needed=bool(spec.controllers))
+        self._replicas = ReplicaSet(self._lease)
+        self._replaced = asyncio.Event()
         self._directory = environment.directory_factory(spec.log_dir, slot=spec.slot)
         self._changing = asyncio.Lock()
         self._started: ActorStarted | None = None
@@ -102,6 +115,10 @@ class PartitionActor:
             raise IllegalStateError(f"{self.spec.name} is not started")
         return await self._parts.assigner.assign(assignments, removals)
 
+    async def wait_replaced(self) -> None:
+        """Return when the controller says that another actor has taken this one's slot."""
+        await self._replaced.wait()
+
     async def stop(self) -> None:
         """Close every log cleanly and release the slot; nothing happens when it is not started."""
         async with self._changing:
@@ -110,8 +127,11 @@ class PartitionActor:
                 return
             await parts.listener.close()
             await parts.requests.close()
+            await parts.channel.close()
             parts.reader.close()
             parts.upkeep.stop()
+            parts.high_watermarks.close()
+            await parts.following.close()
             await parts.assigner.close()
             await parts.flusher.close()
             clean = await self._close_logs()
@@ -130,7 +150,10 @@ class PartitionActor:
                 parts.flusher.abandon()
                 await parts.listener.close()
                 await parts.requests.close()
+                await parts.channel.close()
                 parts.reader.close()
+                parts.high_watermarks.close()
+                await parts.following.close()
                 await parts.assigner.close()
                 self._directory.unlock()
 
@@ -142,42 +165,84 @@ class PartitionActor:
         store = environment.store_factory(path)
         reserve = disk_reserve(path, config.disk_reserve_bytes, usage_of)
         disk_guard = DiskGuard(path, reserve, clock=clock, usage_of=usage_of)
+        channel = ControllerChannel(
+            self.spec, config, environment.connector, clock, self._lease, self._replaced.set
+        )
+        high_watermarks = HighWatermarks(loop)
         wake = WakeQueue(loop)
-        flusher = Flusher(loop, environment.group_commit, wake, self._on_log_failed)
+        turn = asyncio.Lock()
+        flusher = Flusher(
+            loop,
+            environment.group_commit,
+            self._on_log_failed,
+            lambda replica: following.on_flushed(replica),
+        )
+        following = Following(
+            (self.spec.broker_id, self.spec.incarnation),
+            self._connect,
+            clock,
+            turn,
+            flusher.request,
+            self._on_log_failed,
+        )
         reader = PartitionReader(environment.host_id)
         requests = RequestTasks()
         handlers = _handlers(
             ProduceHandler(replicas, wake, flusher, disk_guard, clock),
-            FetchHandler(replicas, reader, loop, config.max_parked_fetches),
-            QueryHandler(replicas, disk_guard),
+            FetchHandler(replicas, reader, loop, clock, config.max_parked_fetches),
+            QueryHandler(replicas, disk_guard, clock),
+            CopyHandler(replicas, reader, clock),
             requests,
         )
         listener, endpoint = await listen(environment.listener_factory, self.spec, config, handlers)
-        assigner = Assigner(replicas, store, wake, flusher, clock, config, self.spec.broker_id)
-        upkeep = Upkeep(replicas, wake, flusher, clock, config.log_retention_check_interval_ms)
+        outlets = Outlets(wake, high_watermarks, channel)
+        assigner = Assigner(
+            replicas, store, outlets, flusher, following, turn, clock, config, self.spec.broker_id
+        )
+        upkeep = Upkeep(replicas, flusher, clock, config.log_retention_check_interval_ms)
         upkeep.start()
-        self._parts = _Parts(store, flusher, assigner, upkeep, reader, requests, listener)
+        channel.start()
+        self._parts = _Parts(
+            store,
+            flusher,
+            following,
+            channel,
+            high_watermarks,
+            assigner,
+            upkeep,
+            reader,
+            requests,
+            listener,
+        )
         return ActorStarted(self.pid, endpoint)
+
+    async def _connect(self, endpoint: Endpoint) -> PeerConnection:
+        return await self._environment.connector(
+            endpoint, self.spec.secret, client_id=self.spec.name, timeout_s=_CONNECT_TIMEOUT_S
+        )
 
     def _on_log_failed(self, replica: Replica, error: RaykafkaError) -> None:
         """What was not flushed must be held to be lost: nothing of this log is served any more."""
         logger.error("%s: %s", replica.topic, error)
         if self._replicas.get(replica.partition) is replica:
             self._replicas.fail(replica.assignment, error)
-            replica.resign(error, now_ms=self._clock.now_ms())
+            replica.resign(error, now_ms=self._clock.monotonic_ms())
+            if self._parts is not None:
+                self._parts.following.stop(replica)
+                self._parts.channel.report_failed(replica)
 
     async def _close_logs(self) -> bool:
         """Close every log in a thread; True when all of them are clean."""
         error = NotLeaderOrFollowerError(f"{self.spec.name} is shutting down; refresh the metadata")
         replicas = list(self._replicas)
         for replica in replicas:
-            replica.resign(error, now_ms=self._clock.now_ms())
+            replica.resign(error, now_ms=self._clock.monotonic_ms())
         loop = asyncio.get_running_loop()
         clean = True
         for start in range(0, len(replicas), _CLOSE_SLICE):
             part = replicas[start : start + _CLOSE_SLICE]
             clean = await loop.run_in_executor(None, _close_logs, part) and clean
-        self._replicas = ReplicaSet()
+        self._replicas = ReplicaSet(self._lease)
         return clean
 
 
@@ -186,6 +251,7 @@ def _close_logs(replicas: Sequence[Replica]) -> bool:
     clean = True
     for replica in replicas:
         try:
+            replica.log.high_watermark = replica.high_watermark
             replica.log.close()
         except RaykafkaError as error:
             logger.error("%s was not closed cleanly: %s", replica.topic, error)
@@ -194,12 +260,18 @@ def _close_logs(replicas: Sequence[Replica]) -> bool:
 
 
 def _handlers(
-    produce: ProduceHandler, fetch: FetchHandler, queries: QueryHandler, requests: RequestTasks
+    produce: ProduceHandler,
+    fetch: FetchHandler,
+    queries: QueryHandler,
+    copies: CopyHandler,
+    requests: RequestTasks,
 ) -> Mapping[ApiKey, Handler]:
     return {
         ApiKey.PRODUCE: produce.handle,
         ApiKey.FETCH: fetch.handle_fetch,
         ApiKey.FETCH_CREDIT: fetch.handle_credit,
+        ApiKey.REPLICATE: copies.handle_replicate,
+        ApiKey.REPLICA_POSITION: copies.handle_position,
         ApiKey.LIST_OFFSETS: queries.handle_list_offsets,
         ApiKey.DELETE_RECORDS: requests.handler(queries.delete_records),
         ApiKey.DESCRIBE_LOG_DIRS: queries.handle_describe_log_dirs,

@@ -218,6 +218,8 @@ class PartitionActorSpec:
     log_dir: str
     configs: Mapping[str, str]
     secret: bytes = field(repr=False)
+    controllers: tuple[Endpoint, ...] = ()
+    """Voters that may be active; with none the actor needs no lease."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,18 +74,19 @@ _OWN_BROKER_KEYS = (
     ConfigKey(
         "broker.heartbeat.interval.ms",
         ConfigType.INT,
-        2000,
+        300,
         Importance.LOW,
-        "Milliseconds between a broker's heartbeats to the controller.",
+        "Milliseconds between two heartbeats of a broker, or of one of its partition actors.",
         at_least(10),
         dynamic=False,
     ),
     ConfigKey(
         "broker.session.timeout.ms",
         ConfigType.INT,
-        9000,
+        2000,
         Importance.MEDIUM,
-        "Milliseconds without a heartbeat after which the controller fences a broker.",
+        "Milliseconds without a heartbeat after which the controller fences a broker, and gives "
+        "what a silent partition actor leads to others. Kafka's default is 9000.",
         at_least(100),
         dynamic=False,
     ),
@@ -215,9 +216,8 @@ _OWN_BROKER_KEYS = (
         ConfigType.INT,
         10_000,
         Importance.HIGH,
-        "Milliseconds after which a follower that has not caught up with its leader is no longer "
-        "in sync. One whose connection breaks is out at once.",
-        at_least(1),
+        "Milliseconds that a follower may lack something its leader has before it leaves the ISR.",
+        at_least(100),
         dynamic=False,
     ),
     ConfigKey(

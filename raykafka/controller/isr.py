@@ -93,6 +93,8 @@ def _check(image: MetadataImage, slot: SlotKey, state: PartitionState, change: I
     if slot.broker_id not in proposed:
         raise InvalidRequestError(f"ISR {proposed} lacks the leader, broker {slot.broker_id}")
     for member in change.isr:
+        if member.broker_id in state.isr:
+            continue  # whoever is in sync runs; its leader may not have heard of it yet
         actor = image.actors.get(state.slot_of(member.broker_id))
         if actor is None or not actor.alive or actor.incarnation != member.incarnation:
             raise IneligibleReplicaError(

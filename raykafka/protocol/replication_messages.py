@@ -43,6 +43,8 @@ class ReplicateResponse(Message, frozen=True):
     """Largest epoch of the leader's log that is not above ``last_epoch``; -1 if nothing parts."""
     diverging_end: int = -1
     """Where that epoch ends in the leader's log: what the follower has beyond is cut."""
+    restart_at: int = -1
+    """Set where the leader no longer has what was asked for: the follower begins anew there."""
     error_code: int = 0
     error_message: str = ""
 

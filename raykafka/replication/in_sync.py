@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 NO_INCARNATION = -1
+_PAUSE_MS = 500
+"""After a refusal nobody new is proposed for a while: the reason may last."""
 
 
 class _Progress:
@@ -38,6 +40,7 @@ class InSync:
     __slots__ = (
         "_local_id",
         "_progress",
+        "_quiet_until_ms",
         "counted",
         "isr",
         "partition_epoch",
@@ -55,6 +58,7 @@ class InSync:
         self.partition_epoch = -1
         self.replicas: frozenset[int] = frozenset()
         self._progress: dict[int, _Progress] = {}
+        self._quiet_until_ms = 0
 
     def begin(
         self, isr: Iterable[int], replicas: Iterable[int], partition_epoch: int, now_ms: int
@@ -94,9 +98,10 @@ class InSync:
             del self._progress[replica_id]
         return True
 
-    def refuse(self) -> None:
+    def refuse(self, now_ms: int) -> None:
         """The controller has said that it does not take the proposal; silence is no such word."""
         self.proposed = None
+        self._quiet_until_ms = now_ms + _PAUSE_MS
         self._count()
 
     def attach(self, replica_id: int, incarnation: int, offset: int, now_ms: int) -> bool:
@@ -149,9 +154,9 @@ class InSync:
         progress = self._progress.get(replica_id)
         return NO_INCARNATION if progress is None else progress.incarnation
 
-    def expansion(self, replica_id: int, threshold: int) -> frozenset[int] | None:
+    def expansion(self, replica_id: int, threshold: int, now_ms: int) -> frozenset[int] | None:
         """The ISR with a follower that holds everything below ``threshold``; None for no change."""
-        if self.proposed is not None or replica_id in self.isr:
+        if self.proposed is not None or replica_id in self.isr or now_ms < self._quiet_until_ms:
             return None
         progress = self._progress.get(replica_id)
         if progress is None or progress.offset < threshold:

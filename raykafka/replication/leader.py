@@ -192,7 +192,7 @@ class ReplicaMachine:
             return []
         if replica_id in in_sync.counted:
             return self._maybe_advance()
-        return self._maybe_expand(replica_id)
+        return self._maybe_expand(replica_id, now_ms)
 
     # --- everything else ------------------------------------------------------------------------
 
@@ -217,7 +217,7 @@ class ReplicaMachine:
         if offset < self.high_watermark:
             # What is committed was there and is gone: it must not be elected.
             return self._propose(self.in_sync.without(replica_id))
-        return [*self._maybe_advance(), *self._maybe_expand(replica_id)]
+        return [*self._maybe_advance(), *self._maybe_expand(replica_id, now_ms)]
 
     def _on_replicated(self, event: Replicated, now_ms: int) -> Sequence[ReplicaEffect]:
         if self.role is not Role.FOLLOWER:
@@ -297,7 +297,7 @@ class ReplicaMachine:
         return self._maybe_advance()
 
     def _on_isr_refused(self, event: IsrRefused, now_ms: int) -> Sequence[ReplicaEffect]:
-        self.in_sync.refuse()
+        self.in_sync.refuse(now_ms)
         self._look_around()
         return self._maybe_advance() if self.role is Role.LEADER else []
 
@@ -313,7 +313,7 @@ class ReplicaMachine:
             shrunk = self.in_sync.shrinkage(self.log_end_offset, now_ms, self.lag_max_ms)
             effects += self._propose(shrunk)
             for replica_id in self.in_sync.replicas - self.in_sync.isr:
-                effects += self._maybe_expand(replica_id)
+                effects += self._maybe_expand(replica_id, now_ms)
         return effects
 
     def _look_around(self) -> None:
@@ -325,9 +325,9 @@ class ReplicaMachine:
         in_sync = self.in_sync
         return len(in_sync.isr) < min(self.min_insync_replicas, len(in_sync.replicas))
 
-    def _maybe_expand(self, replica_id: int) -> Sequence[ReplicaEffect]:
+    def _maybe_expand(self, replica_id: int, now_ms: int) -> Sequence[ReplicaEffect]:
         threshold = max(self.high_watermark, self.epoch_start)
-        return self._propose(self.in_sync.expansion(replica_id, threshold))
+        return self._propose(self.in_sync.expansion(replica_id, threshold, now_ms))
 
     def _propose(self, isr: frozenset[int] | None) -> Sequence[ReplicaEffect]:
         if isr is None:

@@ -32,6 +32,8 @@ class Checkpoint(msgspec.Struct, frozen=True):
     """Name of the segment that was appended to."""
     active_created: bool = False
     """Whether that segment had a file."""
+    high_watermark: int = 0
+    """Everything below was committed (Kafka's ``replication-offset-checkpoint``)."""
 
 
 class ProducerSnapshot(msgspec.Struct, frozen=True):

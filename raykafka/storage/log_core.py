@@ -77,6 +77,15 @@ class LogCore:
         return self._view.log_start_offset
 
     @property
+    def high_watermark(self) -> int:
+        """How far the log was known to be committed; what is set goes into the next checkpoint."""
+        return min(self._files.high_watermark, self.log_end_offset)
+
+    @high_watermark.setter
+    def high_watermark(self, offset: int) -> None:
+        self._files.high_watermark = offset
+
+    @property
     def size_bytes(self) -> int:
         """Bytes of all segment files."""
         return self._view.size_bytes

@@ -37,6 +37,7 @@ class LogFiles:
         "_unsynced_snapshot",
         "_written",
         "directory",
+        "high_watermark",
         "name",
         "partition",
     )
@@ -50,6 +51,8 @@ class LogFiles:
         self.partition = partition
         self.name = f"{topic}-{partition.partition}"
         """What messages call the log."""
+        self.high_watermark = 0
+        """What the next checkpoint says of it."""
         self._written: Checkpoint | None = None
         self._durable = False
         self._unsynced_snapshot = ""
@@ -88,6 +91,7 @@ class LogFiles:
                 f"{self.partition.topic_id}; move it out of the log directory"
             )
         self._written = checkpoint
+        self.high_watermark = checkpoint.high_watermark
         return checkpoint
 
     def write_checkpoint(self, segments: Segments, flushed_offset: int, *, durable: bool) -> None:
@@ -122,6 +126,7 @@ class LogFiles:
             log_end_offset,
             active_base_offset,
             active_created,
+            min(self.high_watermark, log_end_offset),
         )
         if checkpoint == self._written and self._durable >= durable:
             return

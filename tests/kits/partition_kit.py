@@ -289,6 +289,7 @@ def assignment(number: int, **changes: Any) -> PartitionAssignment:
         "schemas": [],
         "opened_before": False,
     }
+    fields.update(leader_id=0, replicas=(0,), isr=(0,))
     return PartitionAssignment(**{**fields, **changes})
 
 

@@ -16,9 +16,10 @@ import pyarrow as pa
 
 from raykafka.actors.ports import AssignmentResult, PartitionAssignment, PartitionRemoval
 from raykafka.actors.replicas.flushing import Flusher
+from raykafka.actors.replicas.following import Following
+from raykafka.actors.replicas.outlets import Outlets
 from raykafka.actors.replicas.replica import Replica
 from raykafka.actors.replicas.replica_set import ReplicaSet
-from raykafka.actors.replicas.waiting import WakeQueue
 from raykafka.clock import Clock
 from raykafka.config import BrokerConfig, TopicConfig
 from raykafka.errors import (
@@ -30,6 +31,8 @@ from raykafka.errors import (
 )
 from raykafka.log.schema import UNTYPED_SCHEMA, deserialize_schema, storage_schema
 from raykafka.model import PartitionId
+from raykafka.replication.leader import ReplicaMachine
+from raykafka.replication.role import Role
 from raykafka.storage.api import SegmentStore
 from raykafka.storage.checkpoints import CHECKPOINT_FILE, Checkpoint, decode
 from raykafka.storage.log_types import LogConfig
@@ -58,20 +61,24 @@ class Assigner:
         self,
         replicas: ReplicaSet,
         store: SegmentStore,
-        wake: WakeQueue,
+        outlets: Outlets,
         flusher: Flusher,
+        following: Following,
+        turn: asyncio.Lock,
         clock: Clock,
         config: BrokerConfig,
         local_id: int,
     ) -> None:
+        """``turn`` is held by whoever opens, cuts or closes logs."""
         self._replicas = replicas
         self._store = store
-        self._wake = wake
+        self._outlets = outlets
         self._flusher = flusher
+        self._following = following
         self._clock = clock
         self._config = config
         self._local_id = local_id
-        self._turn = asyncio.Lock()
+        self._turn = turn
         self._closed = False
         self._settings_of = functools.lru_cache(maxsize=256)(self._parse)
 
@@ -102,7 +109,7 @@ class Assigner:
     async def _open(self, assignments: Sequence[PartitionAssignment]) -> list[AssignmentResult]:
         loop = asyncio.get_running_loop()
         return [
-            self._lead(*opened) if len(opened) == 3 else self._fail(*opened)
+            self._begin(*opened) if len(opened) == 3 else self._fail(*opened)
             for opened in await loop.run_in_executor(None, self._open_logs, assignments)
         ]
 
@@ -129,15 +136,33 @@ class Assigner:
                 found.append((assignment, settings, log))
         return found
 
-    def _lead(
+    def _begin(
         self, assignment: PartitionAssignment, settings: Settings, log: PartitionLog
     ) -> AssignmentResult:
-        replica = Replica(assignment, settings.config, settings.schemas, log, self._local_id)
-        replica.become_leader(assignment.leader_epoch, self._wake, now_ms=self._clock.now_ms())
-        if replica.high_watermark < log.log_end_offset:
+        machine = ReplicaMachine(self._local_id, lag_max_ms=self._config.replica_lag_time_max_ms)
+        machine.high_watermark = log.high_watermark
+        replica = Replica(
+            assignment, settings.config, settings.schemas, log, machine, self._outlets
+        )
+        self._take_role(replica, assignment)
+        if replica.high_watermark < log.log_end_offset and replica.flushes:
             self._flusher.request(replica)
         self._replicas.add(replica)
         return _succeeded(replica)
+
+    def _take_role(self, replica: Replica, assignment: PartitionAssignment) -> None:
+        """Lead, follow, or wait for a leader; raises ``FencedLeaderEpochError``."""
+        now_ms = self._clock.monotonic_ms()
+        if assignment.leader_id == self._local_id:
+            self._following.stop(replica)
+            replica.lead(assignment, now_ms=now_ms)
+            return
+        if assignment.leader is None:
+            self._following.stop(replica)
+        if assignment.leader_epoch > replica.leader_epoch or replica.machine.role is Role.OFFLINE:
+            replica.follow(assignment, now_ms=now_ms)
+        if assignment.leader is not None:
+            self._following.follow(replica, assignment.leader)
 
     def _fail(self, assignment: PartitionAssignment, error: RaykafkaError) -> AssignmentResult:
         self._replicas.fail(assignment, error)
@@ -159,7 +184,8 @@ class Assigner:
                 settings = self._settings(assignment)
                 replica.log.reconfigure(settings.log_config, settings.schemas)
                 replica.configure(assignment, settings.config, settings.schemas)
-            replica.become_leader(assignment.leader_epoch, self._wake, now_ms=self._clock.now_ms())
+            replica.assignment = assignment
+            self._take_role(replica, assignment)
         except RaykafkaError as error:
             return _failed(assignment, error)
         return _succeeded(replica)
@@ -170,8 +196,9 @@ class Assigner:
             replica = self._replicas.remove(removal.partition)
             if replica is not None:
                 self._flusher.forget(replica)
+                self._following.stop(replica)
                 error = UnknownTopicIdError(f"topic {removal.topic} has been deleted")
-                replica.resign(error, now_ms=self._clock.now_ms())
+                replica.resign(error, now_ms=self._clock.monotonic_ms())
             replicas.append((removal, replica))
         loop = asyncio.get_running_loop()
         results: list[AssignmentResult] = []

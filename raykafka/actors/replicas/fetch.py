@@ -18,6 +18,7 @@ from raykafka.actors.replicas.reading import PartitionReader, failed_partition
 from raykafka.actors.replicas.replica import Replica
 from raykafka.actors.replicas.replica_set import ReplicaSet
 from raykafka.actors.replicas.waiting import ConnectionScope
+from raykafka.clock import Clock
 from raykafka.errors import FetchSessionIdNotFoundError, InvalidRequestError, RaykafkaError
 from raykafka.protocol.messages import (
     FetchCreditRequest,
@@ -111,11 +112,13 @@ class FetchHandler:
         replicas: ReplicaSet,
         reader: PartitionReader,
         loop: asyncio.AbstractEventLoop,
+        clock: Clock,
         max_parked: int,
     ) -> None:
         self._replicas = replicas
         self._reader = reader
         self._loop = loop
+        self._clock = clock
         self._scope = ConnectionScope(max_parked)
 
     @property
@@ -127,7 +130,8 @@ class FetchHandler:
         """FETCH. Raises ``InvalidRequestError``, or ``ServerBusyError`` when too many wait."""
         _check(request)
         if request.push:
-            FetchSession(request, reply, self._reader, self._scope).start(self._replicas)
+            now_ms = self._clock.monotonic_ms()
+            FetchSession(request, reply, self._reader, self._scope).start(self._replicas, now_ms)
             return
         collected = self._collect(request, may_load=True)
         if collected.loads:
@@ -196,10 +200,13 @@ class FetchHandler:
         chunks: list[Buffer] = []
         replicas: list[tuple[Replica, int]] = []
         loads: list[Callable[[], None]] = []
+        now_ms = self._clock.monotonic_ms()
         budget, size, failed = min(request.max_bytes, MAX_BYTES_PER_FETCH), 0, False
         for part in request.partitions:
             try:
-                replica = self._replicas.leader(part.topic_id, part.partition, part.leader_epoch)
+                replica = self._replicas.leader(
+                    part.topic_id, part.partition, part.leader_epoch, now_ms
+                )
             except RaykafkaError as error:
                 partitions.append(failed_partition(part.topic_id, part.partition, error))
                 failed = True

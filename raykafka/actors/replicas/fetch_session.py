@@ -65,16 +65,16 @@ class FetchSession:
         self._pumping = False
         self.closed = False
 
-    def start(self, replicas: ReplicaSet) -> None:
+    def start(self, replicas: ReplicaSet, now_ms: int) -> None:
         """Send what is there already and wait for more.
 
-        Raises ``ServerBusyError`` when too much is parked already.
+        ``now_ms`` is monotonic. Raises ``ServerBusyError`` when too much is parked already.
         """
         self._scope.add(self._reply, self)
         refused = []
         for part in self._request.partitions:
             try:
-                replica = replicas.leader(part.topic_id, part.partition, part.leader_epoch)
+                replica = replicas.leader(part.topic_id, part.partition, part.leader_epoch, now_ms)
             except RaykafkaError as error:
                 refused.append(failed_partition(part.topic_id, part.partition, error))
                 continue

@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 from raykafka.actors.environment import GroupCommitFactory, LogFlusher
 from raykafka.actors.replicas.replica import Replica
-from raykafka.actors.replicas.waiting import WakeQueue
 from raykafka.errors import RaykafkaError
 from raykafka.model import FsyncPolicy
 
@@ -25,14 +24,17 @@ class Flusher:
         self,
         loop: asyncio.AbstractEventLoop,
         group_commit: GroupCommitFactory,
-        wake: WakeQueue,
         on_failed: OnFlushFailed,
+        on_durable: Callable[[Replica], None],
     ) -> None:
-        """``on_failed`` is called on the loop: what was not flushed must be held to be lost."""
+        """Both are called on the loop; what was not flushed must be held to be lost.
+
+        ``on_durable`` hears of every flush once the replica's machine has.
+        """
         self._loop = loop
         self._group_commit = group_commit
-        self._wake = wake
         self._on_failed = on_failed
+        self._on_durable = on_durable
         self._commit: LogFlusher | None = None
         self._timers: dict[Replica, asyncio.TimerHandle] = {}
 
@@ -85,4 +87,5 @@ class Flusher:
         if isinstance(result, RaykafkaError):
             self._on_failed(replica, result)
         else:
-            replica.apply(replica.machine.on_flushed(result), self._wake)
+            replica.apply(replica.machine.on_flushed(result))
+            self._on_durable(replica)

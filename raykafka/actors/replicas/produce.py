@@ -51,6 +51,7 @@ class ProduceHandler:
         clock: Clock,
     ) -> None:
         self._find = replicas.find
+        self._lease = replicas.lease
         self._wake = wake
         self._flusher = flusher
         self._disk_guard = disk_guard
@@ -68,6 +69,10 @@ class ProduceHandler:
         replica = self._find(request.topic_id, request.partition)
         machine = replica.machine
         acks = request.acks
+        clock, log = self._clock, replica.log
+        monotonic_ms = clock.monotonic_ms()
+        if monotonic_ms >= self._lease.until_ms:
+            self._lease.check(monotonic_ms)
         machine.check_produce(acks, request.leader_epoch)
         size = len(payload)
         if size > replica.max_message_bytes:
@@ -79,8 +84,6 @@ class ProduceHandler:
             raise ServerBusyError(
                 f"{MAX_PENDING_PRODUCES} batches of {replica.topic} wait for the disk; send again"
             )
-        clock, log = self._clock, replica.log
-        monotonic_ms = clock.monotonic_ms()
         self._disk_guard.check(size, monotonic_ms)
         header = verify(payload, replica.partition)
         if header.size != size or header.is_special:
@@ -92,7 +95,7 @@ class ProduceHandler:
         seen = machine.high_watermark
         count = header.record_count
         deadline_ms = monotonic_ms + request.timeout_ms
-        answer = partial(_answer, replica, acks, count, deadline_ms, reply)
+        answer = partial(_answer, replica, acks, count, deadline_ms, payload, reply)
         result = log.append(
             payload,
             header,
@@ -109,11 +112,12 @@ class ProduceHandler:
         elif log.needs_flush:
             self._flusher.request(replica)  # a sealed segment is durable whatever the policy
         # The answer is on its way before any reader is woken.
-        if replica.waiters and machine.high_watermark != seen:
+        if replica.waiters:
             if size <= MAX_FRESH_BYTES:
                 base_offset = result.base_offset
                 replica.fresh = FreshBatch(base_offset, base_offset + count, payload)
-            self._wake.add(replica)
+            if machine.high_watermark != seen:
+                self._wake.add(replica)
 
 
 def _answer(
@@ -121,11 +125,15 @@ def _answer(
     acks: int,
     count: int,
     deadline_ms: int,
+    payload: Buffer,
     reply: Reply,
     result: AppendResult,
 ) -> None:
-    """Answer now or once the high watermark has come so far."""
+    """Send the batch on to followers; answer now or once the high watermark has come so far."""
     base_offset, append_time_ms, duplicate = result
+    if replica.streams and not duplicate:
+        for stream in list(replica.streams.values()):
+            stream.on_appended(base_offset, base_offset + count, payload)
     response = ProduceResponse(
         base_offset,
         append_time_ms if replica.log_append_time else -1,

@@ -10,7 +10,13 @@ from typing import Any
 from raykafka.actors.ports import Reply
 from raykafka.actors.replicas.replica import Replica
 from raykafka.actors.replicas.replica_set import ReplicaSet
-from raykafka.errors import InvalidRequestError, OffsetOutOfRangeError, RaykafkaError
+from raykafka.clock import Clock
+from raykafka.errors import (
+    InvalidRequestError,
+    OffsetNotAvailableError,
+    OffsetOutOfRangeError,
+    RaykafkaError,
+)
 from raykafka.model import (
     EARLIEST_TIMESTAMP,
     LATEST_TIMESTAMP,
@@ -36,9 +42,10 @@ from raykafka.storage.disk_guard import DiskGuard
 class QueryHandler:
     """Answers questions about the replicas of one partition actor, at once."""
 
-    def __init__(self, replicas: ReplicaSet, disk_guard: DiskGuard) -> None:
+    def __init__(self, replicas: ReplicaSet, disk_guard: DiskGuard, clock: Clock) -> None:
         self._replicas = replicas
         self._disk_guard = disk_guard
+        self._clock = clock
 
     def handle_list_offsets(self, request: ListOffsetsRequest, payload: Any, reply: Reply) -> None:
         """LIST_OFFSETS: offsets that a reader of the asked isolation level could reach."""
@@ -46,7 +53,7 @@ class QueryHandler:
 
     def _list_offset(self, part: ListOffsetsPartition) -> ListedOffset:
         try:
-            replica = self._replicas.leader(part.topic_id, part.partition, part.leader_epoch)
+            replica = self._leader(part)
             found = _look_up(replica, part.timestamp)
         except RaykafkaError as error:
             return ListedOffset(
@@ -57,6 +64,10 @@ class QueryHandler:
         return ListedOffset(
             part.topic_id, part.partition, found.offset, found.timestamp, found.leader_epoch
         )
+
+    def _leader(self, part: ListOffsetsPartition | DeleteRecordsPartition) -> Replica:
+        now_ms = self._clock.monotonic_ms()
+        return self._replicas.leader(part.topic_id, part.partition, part.leader_epoch, now_ms)
 
     async def delete_records(self, request: DeleteRecordsRequest) -> DeleteRecordsResponse:
         """DELETE_RECORDS (KIP-107): moves the log start offset; segments below it are deleted.
@@ -71,7 +82,7 @@ class QueryHandler:
 
     def _delete_records(self, part: DeleteRecordsPartition) -> DeletedRecords:
         try:
-            replica = self._replicas.leader(part.topic_id, part.partition, part.leader_epoch)
+            replica = self._leader(part)
             before = part.before_offset
             if before == -1:
                 before = replica.high_watermark
@@ -108,6 +119,11 @@ class QueryHandler:
 def _look_up(replica: Replica, timestamp: int) -> OffsetAndTimestamp | None:
     high_watermark = replica.high_watermark
     if timestamp == LATEST_TIMESTAMP:
+        if high_watermark < replica.machine.epoch_start:
+            raise OffsetNotAvailableError(
+                f"the new leader of {replica.topic} does not know yet how far the partition is"
+                " committed; try again"
+            )
         return OffsetAndTimestamp(high_watermark, -1, replica.leader_epoch)
     if timestamp == EARLIEST_TIMESTAMP:
         return OffsetAndTimestamp(replica.log.log_start_offset, -1, replica.leader_epoch)

@@ -6,20 +6,25 @@ Only the actor's loop touches a replica, but for ``flush``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
 from raykafka.actors.ports import Buffer, PartitionAssignment, Reply
-from raykafka.actors.replicas.waiting import Waiter, WakeQueue
+from raykafka.actors.replicas.outlets import Outlets
+from raykafka.actors.replicas.waiting import Waiter
 from raykafka.config import TopicConfig
-from raykafka.errors import RaykafkaError
+from raykafka.errors import NotLeaderOrFollowerError, RaykafkaError
 from raykafka.model import FsyncPolicy, PartitionId, TimestampType
 from raykafka.protocol.messages import ProduceResponse
-from raykafka.replication.effects import ReplicaEffect, ReplyProduce
-from raykafka.replication.events import BecomeLeader, Configured, Resign
+from raykafka.replication.effects import AdvanceHighWatermark, ReplicaEffect, ReplyProduce
+from raykafka.replication.events import BecomeFollower, BecomeLeader, Configured, Replicated, Resign
 from raykafka.replication.leader import ReplicaMachine
+from raykafka.replication.role import Role
 from raykafka.storage.partition_log import PartitionLog
+
+if TYPE_CHECKING:
+    from raykafka.actors.replicas.copying import ReplicaStream
 
 ParkedProduce = tuple[Reply, ProduceResponse]
 """A produce that waits for the high watermark, with the answer it gets then; a plain tuple, made
@@ -35,7 +40,7 @@ class FreshBatch(NamedTuple):
 
 
 class Replica:
-    """A log, the machine that leads it, and the settings every request needs at hand."""
+    """A log, the machine of its role, and the settings every request needs at hand."""
 
     __slots__ = (
         "appended_bytes",
@@ -44,12 +49,15 @@ class Replica:
         "flushes",
         "fresh",
         "gone",
+        "leader_log_start",
         "log",
         "log_append_time",
         "machine",
         "max_message_bytes",
+        "outlets",
         "partition",
         "schemas",
+        "streams",
         "topic",
         "waiters",
         "wake_pending",
@@ -61,16 +69,22 @@ class Replica:
         config: TopicConfig,
         schemas: Sequence[pa.Schema],
         log: PartitionLog,
-        local_id: int,
+        machine: ReplicaMachine,
+        outlets: Outlets,
     ) -> None:
         self.partition: PartitionId = assignment.partition
         self.topic = assignment.topic
         self.log = log
-        self.machine = ReplicaMachine(local_id)
+        self.machine = machine
+        self.outlets = outlets
         self.appended_bytes = 0
         """Bytes appended by this process; only ever grows."""
         self.waiters: dict[Waiter, int] = {}
         """Parked readers and the offset each of them waits for."""
+        self.leader_log_start = -1
+        """Where the log begins at the leader, as a follower heard last."""
+        self.streams: dict[int, ReplicaStream] = {}
+        """What followers copy through, by broker id."""
         self.wake_pending = False
         self.gone: RaykafkaError | None = None
         """Why the replica is no longer served here; None while it is."""
@@ -97,7 +111,7 @@ class Replica:
 
     @property
     def leader_epoch(self) -> int:
-        """The epoch this replica leads in."""
+        """The epoch this replica leads or follows in."""
         return self.machine.leader_epoch
 
     def flush(self) -> int:
@@ -105,45 +119,84 @@ class Replica:
         flushed: int = self.log.flush()
         return flushed
 
-    def become_leader(self, leader_epoch: int, wake: WakeQueue, *, now_ms: int) -> None:
-        """Lead in ``leader_epoch``, alone in sync; the same epoch again only takes settings over.
+    def lead(self, assignment: PartitionAssignment, *, now_ms: int) -> None:
+        """Lead as ``assignment`` says; the same epoch again takes settings and the ISR over.
 
         Raises ``FencedLeaderEpochError`` when a newer epoch is known.
         """
         log, machine = self.log, self.machine
         durable = self.config.fsync is FsyncPolicy.BATCH
-        if leader_epoch == machine.leader_epoch:
-            event: BecomeLeader | Configured = Configured(self.config.min_insync_replicas, durable)
-        else:
-            # The only copy there is: what was recovered from it is committed.
-            event = BecomeLeader(
-                leader_epoch=leader_epoch,
-                isr=frozenset((machine.local_id,)),
-                log_end_offset=log.log_end_offset,
-                flushed_offset=log.flushed_offset,
-                high_watermark=log.flushed_offset if durable else log.log_end_offset,
-                min_insync_replicas=self.config.min_insync_replicas,
-                durable=durable,
-            )
-        self.apply(machine.on_event(event, now_ms=now_ms), wake)
+        minimum = self.config.min_insync_replicas
+        again = machine.role is Role.LEADER and assignment.leader_epoch == machine.leader_epoch
+        if again:
+            self.apply(machine.on_event(Configured(minimum, durable), now_ms=now_ms))
+        event = BecomeLeader(
+            leader_epoch=assignment.leader_epoch,
+            isr=frozenset(assignment.isr),
+            log_end_offset=log.log_end_offset,
+            flushed_offset=log.flushed_offset,
+            high_watermark=log.high_watermark,
+            min_insync_replicas=minimum,
+            replicas=frozenset(assignment.replicas),
+            partition_epoch=assignment.partition_epoch,
+            durable=durable,
+        )
+        self.apply(machine.on_event(event, now_ms=now_ms))
+        self.gone = None
+        if not again:
+            self._end_streams()
 
-    def apply(self, effects: Sequence[ReplicaEffect], wake: WakeQueue) -> None:
+    def follow(self, assignment: PartitionAssignment, *, now_ms: int) -> None:
+        """Follow the leader of ``assignment``; with none known, wait for one.
+
+        Raises ``FencedLeaderEpochError`` when a newer epoch is known.
+        """
+        event = BecomeFollower(assignment.leader_epoch, assignment.leader_id)
+        effects = self.machine.on_event(event, now_ms=now_ms)
+        self._stop_serving(
+            NotLeaderOrFollowerError(
+                f"{self.topic}-{self.partition.partition} is led by another broker now; refresh"
+                " the metadata"
+            )
+        )
+        self.apply(effects)
+
+    def apply(self, effects: Sequence[ReplicaEffect]) -> None:
         """Do what the machine asks for: answer producers first, then wake readers."""
         for effect in effects:
             if isinstance(effect, ReplyProduce):
                 answer_produce(effect.token, effect.error)
-            elif self.waiters:
-                wake.add(self)
+            elif isinstance(effect, AdvanceHighWatermark):
+                if self.waiters:
+                    self.outlets.wake.add(self)
+                if self.streams:
+                    self.outlets.high_watermarks.moved(self)
+            else:
+                self.outlets.proposals.propose(self, effect.isr, effect.partition_epoch)
+
+    def on_cut(self, *, now_ms: int) -> None:
+        """The follower's log has been cut, or begun anew."""
+        event = Replicated(self.log.log_end_offset, self.log.log_start_offset)
+        self.apply(self.machine.on_event(event, now_ms=now_ms))
 
     def resign(self, error: RaykafkaError, *, now_ms: int) -> None:
         """Stop serving: everyone who waits is told ``error``."""
-        self.gone = error
         for effect in self.machine.on_event(Resign(), now_ms=now_ms):
             if isinstance(effect, ReplyProduce):
                 answer_produce(effect.token, error)
+        self._stop_serving(error)
+
+    def _stop_serving(self, error: RaykafkaError) -> None:
+        self.gone = error
         waiters, self.waiters = list(self.waiters), {}
         for waiter in waiters:
             waiter.on_gone(self, error)
+        self._end_streams()
+
+    def _end_streams(self) -> None:
+        streams, self.streams = self.streams, {}
+        for stream in streams.values():
+            stream.end()
 
 
 def answer_produce(parked: ParkedProduce, error: RaykafkaError | None) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from raykafka.actors.ports import PartitionAssignment
+from raykafka.actors.replicas.lease import Lease
 from raykafka.actors.replicas.replica import Replica
 from raykafka.errors import NotLeaderOrFollowerError, RaykafkaError, UnknownTopicIdError
 from raykafka.model import PartitionId
@@ -27,18 +28,21 @@ class FailedReplica(NamedTuple):
 class ReplicaSet:
     """Every replica of one partition actor, by topic id and partition."""
 
-    def __init__(self) -> None:
+    def __init__(self, lease: Lease) -> None:
+        self.lease = lease
         self._replicas: dict[tuple[str, int], Replica] = {}
         self._failed: dict[tuple[str, int], FailedReplica] = {}
         self._removed_topics: dict[str, None] = {}
 
-    def leader(self, topic_id: str, partition: int, leader_epoch: int) -> Replica:
+    def leader(self, topic_id: str, partition: int, leader_epoch: int, now_ms: int) -> Replica:
         """The replica that leads the partition in ``leader_epoch`` (-1 leaves the epoch unchecked).
 
-        Raises ``UnknownTopicIdError``, ``NotLeaderOrFollowerError``, ``FencedLeaderEpochError``,
-        ``UnknownLeaderEpochError``, or the error that made the replica fail.
+        ``now_ms`` is monotonic, for the lease. Raises ``UnknownTopicIdError``,
+        ``NotLeaderOrFollowerError``, ``FencedLeaderEpochError``, ``UnknownLeaderEpochError``, or
+        the error that made the replica fail.
         """
         replica = self.find(topic_id, partition)
+        self.lease.check(now_ms)
         replica.machine.check_epoch(leader_epoch)
         return replica
 

@@ -12,7 +12,6 @@ import logging
 from raykafka.actors.replicas.flushing import Flusher
 from raykafka.actors.replicas.replica import Replica
 from raykafka.actors.replicas.replica_set import ReplicaSet
-from raykafka.actors.replicas.waiting import WakeQueue
 from raykafka.clock import Clock
 from raykafka.errors import RaykafkaError
 from raykafka.replication.events import Tick
@@ -31,14 +30,12 @@ class Upkeep:
     def __init__(
         self,
         replicas: ReplicaSet,
-        wake: WakeQueue,
         flusher: Flusher,
         clock: Clock,
         check_interval_ms: int,
     ) -> None:
         """``check_interval_ms`` passes between two looks for what retention no longer keeps."""
         self._replicas = replicas
-        self._wake = wake
         self._flusher = flusher
         self._clock = clock
         self._check_interval_ms = check_interval_ms
@@ -60,7 +57,7 @@ class Upkeep:
         next_tick, next_check = now_ms + tick_ms, now_ms + self._check_interval_ms
         while True:
             await asyncio.sleep(pause_s)
-            self.give_up_late_produces()
+            self.look_after_roles()
             now_ms = self._clock.monotonic_ms()
             if now_ms >= next_check:
                 await self.look_after_logs(retain=True)
@@ -69,13 +66,14 @@ class Upkeep:
                 await self.look_after_logs(retain=False)
                 next_tick = now_ms + tick_ms
 
-    def give_up_late_produces(self) -> None:
-        """Answer parked produces whose ``timeout_ms`` has passed."""
+    def look_after_roles(self) -> None:
+        """Answer produces whose ``timeout_ms`` has passed, see who has fallen behind."""
         tick = Tick()
         now_ms = self._clock.monotonic_ms()
         for replica in self._replicas:
-            if replica.machine.pending_produces:
-                replica.apply(replica.machine.on_event(tick, now_ms=now_ms), self._wake)
+            machine = replica.machine
+            if machine.pending_produces or len(machine.in_sync.replicas) > 1:
+                replica.apply(machine.on_event(tick, now_ms=now_ms))
 
     async def look_after_logs(self, *, retain: bool) -> None:
         """Roll what is old, write checkpoints; with ``retain`` delete what is not kept any more."""
@@ -90,6 +88,9 @@ class Upkeep:
     def _look_after(self, replica: Replica, retain: bool) -> None:
         now_ms = self._clock.now_ms()
         try:
+            replica.log.high_watermark = replica.high_watermark
+            if replica.leader_log_start > replica.log.log_start_offset:
+                replica.log.advance_log_start(replica.leader_log_start)
             replica.log.tick(now_ms)
             if retain:
                 replica.log.apply_retention(now_ms, replica.high_watermark)

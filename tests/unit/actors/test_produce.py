@@ -215,7 +215,7 @@ def test_a_produce_that_is_not_committed_in_time_is_told_so(tmp_path: Path) -> N
             payload = message(P0, value_batch(b"a"))
             request = ProduceRequest(TOPIC_ID, 0, EPOCH, timeout_ms=-1)
             reply = actor.request(ApiKey.PRODUCE, request, payload)
-            actor.upkeep.give_up_late_produces()
+            actor.upkeep.look_after_roles()
             assert reply.answer.error_code == RequestTimedOutError.code
             replica.log.release()
 

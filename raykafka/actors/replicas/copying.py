@@ -1,0 +1,251 @@
+"""The leader's side of replication: serves REPLICATE and REPLICA_POSITION.
+
+A stream pushes one partition to one follower. A batch that has just been appended is sent as it
+came, while the log still takes note of it; whatever a follower missed is read from the log. The
+follower's position is its acknowledgement and gives credit back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from raykafka.actors.ports import Buffer, Reply
+from raykafka.actors.replicas.reading import PartitionReader
+from raykafka.actors.replicas.replica import Replica
+from raykafka.actors.replicas.replica_set import ReplicaSet
+from raykafka.clock import Clock
+from raykafka.errors import RaykafkaError, UnknownLeaderEpochError
+from raykafka.log.batch_header import read_header
+from raykafka.log.epochs import find_divergence
+from raykafka.protocol.messages import ErrorResponse
+from raykafka.protocol.replication_messages import (
+    ReplicaPositionRequest,
+    ReplicateRequest,
+    ReplicateResponse,
+)
+from raykafka.replication.events import FollowerAttached
+
+FRAME_BYTES: Final = 1 << 20
+"""What one frame carries to a follower that catches up, or one batch if that is larger."""
+
+
+class ReplicaStream:
+    """One partition on its way to one follower; everything happens on the actor's loop."""
+
+    __slots__ = (
+        "_acked_bytes",
+        "_blocked",
+        "_credit",
+        "_forget",
+        "_loaded",
+        "_next_offset",
+        "_reader",
+        "_reply",
+        "_sent_bytes",
+        "_told",
+        "ended",
+        "replica",
+        "replica_id",
+    )
+
+    def __init__(
+        self,
+        replica: Replica,
+        request: ReplicateRequest,
+        reply: Reply,
+        reader: PartitionReader,
+        forget: Callable[[], None],
+    ) -> None:
+        """``forget`` is called once, when the stream has ended."""
+        self.replica = replica
+        self.replica_id = request.replica_id
+        self.ended = False
+        self._reply = reply
+        self._reader = reader
+        self._forget = forget
+        self._credit = request.credit_bytes
+        self._next_offset = request.offset
+        self._sent_bytes = 0
+        self._acked_bytes = 0
+        self._told = -1
+        """The high watermark that the follower knows."""
+        self._loaded = -1
+        """Offset from which the disk was read last."""
+        self._blocked = False
+        """Whether somebody else calls ``pump`` later."""
+
+    def on_appended(self, base_offset: int, next_offset: int, message: Buffer) -> None:
+        """A batch is in the leader's file: send it on if the follower has all before it."""
+        if (
+            base_offset == self._next_offset
+            and not self._blocked
+            and self._sent_bytes - self._acked_bytes < self._credit
+            and self._reply.writable
+        ):
+            self._send((message,), [len(message)], len(message), next_offset)
+
+    def on_position(self, received_bytes: int) -> None:
+        """The follower has taken that much: go on if there is more."""
+        self._acked_bytes = received_bytes
+        if self._next_offset < self.replica.log.log_end_offset:
+            self.pump()
+
+    def tell_high_watermark(self) -> None:
+        """Let the follower know how far the partition is committed, unless it does."""
+        if self._told < self.replica.high_watermark and not self.ended:
+            self._send((), [], 0, self._next_offset)
+
+    def pump(self) -> None:
+        """Send what the follower lacks, as far as credit and its connection allow."""
+        log, reply = self.replica.log, self._reply
+        try:
+            while (
+                not self.ended
+                and not self._blocked
+                and self._next_offset < log.log_end_offset
+                and self._sent_bytes - self._acked_bytes < self._credit
+            ):
+                if not reply.writable:
+                    self._blocked = True
+                    reply.on_writable(self._go_on)
+                elif not self._is_loading():
+                    self._send_from_log()
+        except RaykafkaError as error:
+            self.fail(error)
+
+    def fail(self, error: RaykafkaError) -> None:
+        """Tell the follower that it cannot copy now; it tries again."""
+        if not self.ended:
+            self.drop()
+            self._reply(ErrorResponse(error.code, error.message))
+
+    def end(self) -> None:
+        """The partition is led by another one from now on, or by this one in another epoch."""
+        self.fail(UnknownLeaderEpochError("this leader's epoch is over; ask the next one"))
+
+    def drop(self) -> None:
+        """Send nothing more: the follower has gone or opened another stream."""
+        if not self.ended:
+            self.ended = True
+            if self.replica.streams.get(self.replica_id) is self:
+                del self.replica.streams[self.replica_id]
+            self._forget()
+
+    def _go_on(self) -> None:
+        self._blocked = False
+        self.pump()
+
+    def _is_loading(self) -> bool:
+        """Whether the next batches have to come from the disk first, in a thread."""
+        offset, log = self._next_offset, self.replica.log
+        if self._loaded == offset:
+            return False
+        load = log.cold(offset, max_bytes=FRAME_BYTES, up_to=log.log_end_offset)
+        if load is None:
+            return False
+        self._loaded = offset
+        self._blocked = True
+        self._reader.load(load, self._go_on)
+        return True
+
+    def _send_from_log(self) -> None:
+        log = self.replica.log
+        batches: Sequence[Buffer] = log.read(
+            self._next_offset, max_bytes=FRAME_BYTES, up_to=log.log_end_offset
+        )
+        next_offset = read_header(batches[-1]).next_offset
+        if next_offset > self.replica.high_watermark:
+            # A later leader may have this cut off the file, and no mapping of what is cut may live.
+            batches = [bytes(batch) for batch in batches]
+        sizes = [len(batch) for batch in batches]
+        self._send(batches, sizes, sum(sizes), next_offset)
+
+    def _send(
+        self, batches: Sequence[Buffer], sizes: list[int], size: int, next_offset: int
+    ) -> None:
+        replica = self.replica
+        self._told = replica.high_watermark
+        self._sent_bytes += size
+        self._next_offset = next_offset
+        self._reply(ReplicateResponse(self._told, replica.log.log_start_offset, sizes), batches)
+
+
+class CopyHandler:
+    """Owns the streams of one partition actor's followers."""
+
+    def __init__(self, replicas: ReplicaSet, reader: PartitionReader, clock: Clock) -> None:
+        self._replicas = replicas
+        self._reader = reader
+        self._clock = clock
+        self._streams: dict[object, dict[int, ReplicaStream]] = {}
+        """By connection and correlation id."""
+
+    def handle_replicate(self, request: ReplicateRequest, payload: Any, reply: Reply) -> None:
+        """REPLICATE. Answered at once where the logs part, else by the stream.
+
+        Raises ``NotLeaderOrFollowerError``, ``FencedLeaderEpochError``, ``UnknownTopicIdError``, or
+        ``UnknownLeaderEpochError`` where the follower knows more than this leader yet.
+        """
+        replica = self._replicas.leader(
+            request.topic_id, request.partition, request.leader_epoch, self._clock.monotonic_ms()
+        )
+        machine, log = replica.machine, replica.log
+        if request.replica_id not in machine.in_sync.replicas:
+            raise UnknownLeaderEpochError(
+                f"this leader does not know of a replica on broker {request.replica_id} yet"
+            )
+        if request.offset < log.log_start_offset:
+            reply(ReplicateResponse(restart_at=log.log_start_offset))
+            return
+        parting = find_divergence(
+            log.epochs, log.log_end_offset, request.last_epoch, request.offset
+        )
+        if parting is not None:
+            reply(
+                ReplicateResponse(diverging_epoch=parting.epoch, diverging_end=parting.end_offset)
+            )
+            return
+        before = replica.streams.get(request.replica_id)
+        if before is not None:
+            before.drop()
+        streams, session = self._streams_of(reply), reply.correlation_id
+
+        def forget() -> None:
+            streams.pop(session, None)
+
+        stream = ReplicaStream(replica, request, reply, self._reader, forget)
+        streams[session] = stream
+        replica.streams[request.replica_id] = stream
+        event = FollowerAttached(request.replica_id, request.incarnation, request.offset)
+        replica.apply(machine.on_event(event, now_ms=self._clock.monotonic_ms()))
+        stream.pump()
+        stream.tell_high_watermark()
+
+    def handle_position(self, request: ReplicaPositionRequest, payload: Any, reply: Reply) -> None:
+        """REPLICA_POSITION. A stream that has ended meanwhile is no error."""
+        streams = self._streams.get(reply.connection)
+        stream = None if streams is None else streams.get(request.session)
+        if stream is None:
+            return
+        replica = stream.replica
+        replica.apply(
+            replica.machine.on_follower_advanced(
+                stream.replica_id, request.offset, self._clock.monotonic_ms()
+            )
+        )
+        stream.on_position(request.received_bytes)
+
+    def _streams_of(self, reply: Reply) -> dict[int, ReplicaStream]:
+        """Streams of the connection that a request came on."""
+        connection = reply.connection
+        streams = self._streams.get(connection)
+        if streams is None:
+            streams = self._streams[connection] = {}
+            # One callback per connection, not per stream: a partition opens many in its life.
+            reply.on_close(lambda: self._drop_all(connection))
+        return streams
+
+    def _drop_all(self, connection: object) -> None:
+        for stream in list(self._streams.pop(connection, {}).values()):
+            stream.drop()

@@ -1,0 +1,244 @@
+"""The follower's side of replication: copies partitions from their leaders.
+
+A stream begins with what the follower has: its end, and the epoch of its last batch. Where the two
+logs part the leader says so, and the follower cuts what the leader never had (KIP-101, KIP-279):
+by leader epoch, never by high watermark. Every batch is verified before it is written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from raykafka.actors.ports import PeerConnection
+from raykafka.actors.replicas.leader_link import Connect, LeaderLink
+from raykafka.actors.replicas.replica import Replica
+from raykafka.clock import Clock
+from raykafka.errors import ConnectionLostError, CorruptMessageError, DiskFullError, RaykafkaError
+from raykafka.log.batch_header import BatchHeader, verify
+from raykafka.log.epochs import EpochEnd, truncation_offset
+from raykafka.model import Endpoint, FsyncPolicy
+from raykafka.protocol.messages import ApiKey, Message
+from raykafka.protocol.replication_messages import (
+    ReplicaPositionRequest,
+    ReplicateRequest,
+    ReplicateResponse,
+)
+from raykafka.replication.events import Replicated
+
+logger = logging.getLogger(__name__)
+
+_FIRST_PAUSE_S: Final = 0.02
+_LONGEST_PAUSE_S: Final = 1.0
+
+OnLogFailed = Callable[[Replica, RaykafkaError], None]
+FlushSoon = Callable[[Replica], None]
+
+
+class FollowedPartition:
+    """One partition that is copied from the leader of one epoch."""
+
+    def __init__(self, following: Following, replica: Replica, endpoint: Endpoint) -> None:
+        self.replica = replica
+        self.endpoint = endpoint
+        self.leader_epoch = replica.leader_epoch
+        self._following = following
+        self._connection: PeerConnection | None = None
+        self._session = 0
+        self._received_bytes = 0
+        self._durable = replica.config.fsync is FsyncPolicy.BATCH
+        self._pause_s = _FIRST_PAUSE_S
+        self._timer: asyncio.TimerHandle | None = None
+        self.ended = False
+
+    def on_connected(self, connection: PeerConnection) -> None:
+        """Open the stream from the end of the log."""
+        self._connection = connection
+        self._open()
+
+    def end(self) -> None:
+        """Copy no more; what still comes is thrown away."""
+        self.ended = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._connection is not None:
+            self._connection.forget(self._session)
+
+    def acknowledge(self) -> None:
+        """Tell the leader how far this log is."""
+        connection, log = self._connection, self.replica.log
+        if connection is None or connection.closed or self.ended:
+            return
+        offset = log.flushed_offset if self._durable else log.log_end_offset
+        position = ReplicaPositionRequest(self._session, offset, self._received_bytes)
+        connection.send(ApiKey.REPLICA_POSITION, position)
+
+    def _open(self) -> None:
+        connection, replica = self._connection, self.replica
+        if self.ended or connection is None or connection.closed:
+            return
+        self._received_bytes = 0
+        log, partition, local = replica.log, replica.partition, self._following.identity
+        request = ReplicateRequest(
+            topic_id=partition.topic_id,
+            partition=partition.partition,
+            leader_epoch=self.leader_epoch,
+            replica_id=local[0],
+            incarnation=local[1],
+            offset=log.log_end_offset,
+            last_epoch=log.epochs.latest_epoch,
+        )
+        self._session = connection.send(ApiKey.REPLICATE, request, (), self._on_answer, stream=True)
+
+    def _open_later(self) -> None:
+        if not self.ended and self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._pause_s, self._on_timer)
+            self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._open()
+
+    def _on_answer(self, answer: Message | RaykafkaError, payload: memoryview) -> None:
+        if self.ended or isinstance(answer, ConnectionLostError):
+            return  # the link connects again
+        if isinstance(answer, RaykafkaError):
+            logger.debug("%s cannot be copied now: %s", self.replica.log, answer)
+            self._open_later()
+            return
+        assert isinstance(answer, ReplicateResponse)
+        if answer.restart_at >= 0 or answer.diverging_end >= 0:
+            assert self._connection is not None
+            self._connection.forget(self._session)
+            self._following.mend(self, answer)
+            return
+        try:
+            self._take(answer, payload)
+        except (CorruptMessageError, DiskFullError) as error:
+            self._give_up(error)
+        except RaykafkaError as error:
+            self._give_up(error)
+            self._following.on_log_failed(self.replica, error)
+
+    def _give_up(self, error: RaykafkaError) -> None:
+        """Begin the stream anew after a while, from what is in the log then."""
+        logger.warning("%s: a batch was not taken: %s", self.replica.topic, error)
+        assert self._connection is not None
+        self._connection.forget(self._session)
+        self._open_later()
+
+    def _take(self, answer: ReplicateResponse, payload: memoryview) -> None:
+        replica, following = self.replica, self._following
+        log, machine = replica.log, replica.machine
+        if answer.sizes:
+            headers: list[BatchHeader] = []
+            position = 0
+            for size in answer.sizes:
+                headers.append(verify(payload[position : position + size], replica.partition))
+                position += size
+            log.append_replicated(payload, headers, now_ms=following.clock.now_ms())
+            replica.appended_bytes += position
+            self._received_bytes += position
+            self._pause_s = _FIRST_PAUSE_S
+            if self._durable:
+                following.flush_soon(replica)
+            else:
+                self.acknowledge()
+        replica.leader_log_start = answer.log_start_offset
+        replica.apply(
+            machine.on_event(
+                Replicated(log.log_end_offset, answer.high_watermark),
+                now_ms=following.clock.monotonic_ms(),
+            )
+        )
+
+    async def mend(self, answer: ReplicateResponse, turn: asyncio.Lock) -> None:
+        """Cut what the leader never had, or begin anew where it begins; then go on."""
+        replica, log = self.replica, self.replica.log
+        loop = asyncio.get_running_loop()
+        try:
+            async with turn:
+                if self.ended:
+                    return
+                if answer.restart_at >= 0:
+                    logger.warning("%s begins anew at %d", replica.topic, answer.restart_at)
+                    await loop.run_in_executor(None, log.restart_at, answer.restart_at)
+                else:
+                    diverging = EpochEnd(answer.diverging_epoch, answer.diverging_end)
+                    end = truncation_offset(log.epochs, log.log_end_offset, diverging)
+                    logger.info("%s is cut from %d to %d", replica.topic, log.log_end_offset, end)
+                    await loop.run_in_executor(None, log.truncate_to, end)
+                replica.on_cut(now_ms=self._following.clock.monotonic_ms())
+        except RaykafkaError as error:
+            self._following.on_log_failed(replica, error)
+            return
+        self._open()
+
+
+class Following:
+    """Everything that one partition actor copies."""
+
+    def __init__(
+        self,
+        identity: tuple[int, int],
+        connect: Connect,
+        clock: Clock,
+        turn: asyncio.Lock,
+        flush_soon: FlushSoon,
+        on_log_failed: OnLogFailed,
+    ) -> None:
+        """``identity`` is broker id and incarnation; ``turn`` is held while a log is cut."""
+        self.identity = identity
+        self.clock = clock
+        self.flush_soon = flush_soon
+        self.on_log_failed = on_log_failed
+        self._connect = connect
+        self._turn = turn
+        self._links: dict[Endpoint, LeaderLink] = {}
+        self._followed: dict[Replica, FollowedPartition] = {}
+        self._mending: set[asyncio.Task[None]] = set()
+
+    def follow(self, replica: Replica, leader: Endpoint) -> None:
+        """Copy ``replica`` from the leader of its epoch; nothing happens if it is being done."""
+        before = self._followed.get(replica)
+        if before is not None:
+            if (before.endpoint, before.leader_epoch) == (leader, replica.leader_epoch):
+                return
+            self.stop(replica)
+        followed = self._followed[replica] = FollowedPartition(self, replica, leader)
+        link = self._links.get(leader)
+        if link is None:
+            link = self._links[leader] = LeaderLink(leader, self._connect)
+        link.add(followed)
+
+    def stop(self, replica: Replica) -> None:
+        """Copy ``replica`` no more: it leads, it goes, or nobody leads."""
+        followed = self._followed.pop(replica, None)
+        if followed is None:
+            return
+        followed.end()
+        link = self._links[followed.endpoint]
+        if link.remove(followed):
+            del self._links[followed.endpoint]
+
+    def on_flushed(self, replica: Replica) -> None:
+        """What was copied is durable: the leader may count it now."""
+        followed = self._followed.get(replica)
+        if followed is not None:
+            followed.acknowledge()
+
+    def mend(self, followed: FollowedPartition, answer: ReplicateResponse) -> None:
+        """Bring a log that differs from its leader's in line, in a thread."""
+        task = asyncio.ensure_future(followed.mend(answer, self._turn))
+        self._mending.add(task)
+        task.add_done_callback(self._mending.discard)
+
+    async def close(self) -> None:
+        """Copy nothing any more."""
+        for replica in list(self._followed):
+            self.stop(replica)
+        # A log that is being cut in a thread must not be closed under it.
+        await asyncio.gather(*self._mending, return_exceptions=True)

@@ -1,0 +1,212 @@
+"""Leaders and followers on real sockets: copies, kills, changes of the leader, logs that part."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from partition_kit import TOPIC_ID, until
+from replica_kit import SECRET, TIMEOUT_S, Brokers, produce, produced
+
+from raykafka.errors import (
+    ClusterAuthorizationFailedError,
+    FencedLeaderEpochError,
+    NotEnoughReplicasError,
+    NotLeaderOrFollowerError,
+    UnknownLeaderEpochError,
+)
+from raykafka.network.client import Connection
+from raykafka.protocol.messages import ApiKey
+from raykafka.protocol.replication_messages import ReplicateRequest, ReplicateResponse
+
+Scenario = Callable[[Brokers], Awaitable[None]]
+
+
+def play(root: Path, scenario: Scenario, *, count: int = 3, **topic: str) -> None:
+    async def main() -> None:
+        brokers = Brokers(root, count)
+        brokers.topic_configs = dict(topic)
+        async with brokers:
+            await asyncio.wait_for(scenario(brokers), 60)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("fsync", ["none", "batch"])
+def test_three_copies_hold_the_same_bytes(tmp_path: Path, fsync: str) -> None:
+    async def scenario(brokers: Brokers) -> None:
+        await brokers.lead(0, 1, isr=[0, 1, 2])
+        leader = await brokers.connect(0)
+        for number in range(20):
+            assert await produced(leader, b"%d" % number, epoch=1) == number
+            ends = [brokers.replica(each).log.log_end_offset for each in (1, 2)]
+            assert ends == [number + 1] * 2, "acknowledged, so everybody in sync has it"
+        big = [bytes(100_000)] * 30
+        await produced(leader, *big, epoch=1)
+        await brokers.settled(0, 1, 2)
+        leader.close()
+
+    play(tmp_path, scenario, fsync=fsync)
+
+
+def test_many_partitions_share_a_connection(tmp_path: Path) -> None:
+    async def scenario(brokers: Brokers) -> None:
+        partitions = range(40)
+        await brokers.lead(0, 1, isr=[0, 1, 2], partitions=partitions)
+        leader = await brokers.connect(0)
+        for partition in partitions:
+            await produced(leader, b"x", epoch=1, partition=partition)
+        assert len(brokers.actors[1]._parts.following._links) == 1  # type: ignore[union-attr]
+        for partition in partitions:
+            await brokers.settled(0, 1, 2, partition=partition)
+        leader.close()
+
+    play(tmp_path, scenario)
+
+
+def test_a_killed_follower_catches_up_from_where_it_was(tmp_path: Path) -> None:
+    async def scenario(brokers: Brokers) -> None:
+        await brokers.lead(0, 1, isr=[0, 1, 2])
+        leader = await brokers.connect(0)
+        await produced(leader, b"before", epoch=1)
+        await brokers.kill(2)
+        waiting = await produce(leader, b"waits", epoch=1)
+        await asyncio.sleep(0)
+        assert not waiting.done(), "who is in sync has to have it"
+        await brokers.lead(0, 1, isr=[0, 1])
+        await asyncio.wait_for(waiting, TIMEOUT_S)
+        for _ in range(300):
+            await produced(leader, bytes(20_000), epoch=1)
+        await brokers.start(2)
+        await brokers.lead(0, 1, isr=[0, 1])
+        await brokers.settled(0, 1, 2)
+        machine = brokers.replica(0).machine
+        assert machine.in_sync.proposed == {0, 1, 2}
+        await brokers.lead(0, 1, isr=[0, 1, 2])
+        await produced(leader, b"after", epoch=1)
+        await brokers.settled(0, 1, 2)
+        leader.close()
+
+    play(tmp_path, scenario)
+
+
+def test_a_new_leader_goes_on_and_the_old_one_cuts_what_only_it_had(tmp_path: Path) -> None:
+    async def scenario(brokers: Brokers) -> None:
+        await brokers.lead(0, 1, isr=[0, 1, 2])
+        leader = await brokers.connect(0)
+        for number in range(10):
+            await produced(leader, b"%d" % number, epoch=1)
+        # The others are led by 1 already when 0, which does not know, takes more.
+        await brokers.lead(1, 2, isr=[1, 2], told=[1, 2])
+        lost = [await produce(leader, b"lost", epoch=1) for _ in range(5)]
+        await until(lambda: brokers.replica(0).log.log_end_offset == 15)
+        other = await brokers.connect(1)
+        for number in range(3):
+            assert await produced(other, b"kept", epoch=2) == 10 + number
+        assert not any(each.done() for each in lost), "nobody else has them"
+        await brokers.lead(1, 2, isr=[1, 2])
+        assert isinstance(await lost[0], NotLeaderOrFollowerError)
+        await brokers.settled(0, 1, 2)
+        assert brokers.replica(0).log.log_end_offset == 13
+        with pytest.raises(NotLeaderOrFollowerError):
+            raise await (await produce(leader, b"late", epoch=1))
+        with pytest.raises(FencedLeaderEpochError):
+            raise await (await produce(other, b"late", epoch=1))
+        leader.close()
+        other.close()
+
+    play(tmp_path, scenario)
+
+
+def test_a_high_watermark_that_a_follower_does_not_know_yet_cuts_nothing(tmp_path: Path) -> None:
+    """KIP-101: truncation goes by epoch, never by high watermark."""
+
+    async def scenario(brokers: Brokers) -> None:
+        await brokers.lead(0, 1, isr=[0, 1, 2])
+        leader = await brokers.connect(0)
+        await produced(leader, *[b"x"] * 7, epoch=1)
+        # Both followers have the batch, but perhaps not the word that it is committed.
+        await brokers.kill(0)
+        await brokers.lead(1, 2, isr=[1, 2])
+        await brokers.settled(1, 2)
+        assert brokers.replica(1).high_watermark == 7
+        leader.close()
+
+    play(tmp_path, scenario)
+
+
+def test_a_follower_begins_anew_where_the_leaders_log_begins(tmp_path: Path) -> None:
+    async def scenario(brokers: Brokers) -> None:
+        await brokers.lead(0, 1, isr=[0, 1, 2])
+        leader = await brokers.connect(0)
+        await produced(leader, b"old", epoch=1)
+        await brokers.settled(0, 1, 2)
+        await brokers.kill(2)
+        await brokers.lead(0, 1, isr=[0, 1])
+        for _ in range(5):
+            await produced(leader, b"x", epoch=1)
+        brokers.replica(0).log.delete_records(4)
+        await brokers.start(2)
+        await brokers.lead(0, 1, isr=[0, 1])
+        await until(lambda: brokers.replica(2).log.log_end_offset == 6)
+        assert brokers.replica(2).log.log_start_offset == 4
+        leader.close()
+
+    play(tmp_path, scenario)
+
+
+def test_below_the_minimum_acks_all_is_refused_and_nothing_is_committed(tmp_path: Path) -> None:
+    async def scenario(brokers: Brokers) -> None:
+        await brokers.lead(0, 1, isr=[0, 1, 2])
+        leader = await brokers.connect(0)
+        await produced(leader, b"a", epoch=1)
+        await brokers.lead(0, 1, isr=[0])
+        with pytest.raises(NotEnoughReplicasError):
+            raise await (await produce(leader, b"b", epoch=1))
+        await produced(leader, b"c", epoch=1, acks=1)
+        assert brokers.replica(0).high_watermark == 1
+        await brokers.lead(0, 1, isr=[0, 1])
+        await until(lambda: brokers.replica(0).high_watermark == 2)
+        leader.close()
+
+    play(tmp_path, scenario, **{"min.insync.replicas": "2"})
+
+
+def test_a_client_cannot_pose_as_a_replica(tmp_path: Path) -> None:
+    async def scenario(brokers: Brokers) -> None:
+        await brokers.lead(0, 1, isr=[0, 1, 2])
+        request = ReplicateRequest(TOPIC_ID, 0, 1, 1, 1, 0)
+
+        def pose() -> None:
+            client = Connection(brokers.endpoints[0], SECRET, client_id="impostor")
+            with pytest.raises(ClusterAuthorizationFailedError, match="brokers"):
+                client.call(ApiKey.REPLICATE, request, timeout_ms=5000)
+            client.close()
+
+        await asyncio.get_running_loop().run_in_executor(None, pose)
+        assert brokers.replica(0).machine.in_sync.position(1) in (-1, 0)
+
+    play(tmp_path, scenario)
+
+
+def test_a_follower_of_another_epoch_or_without_replica_is_refused(tmp_path: Path) -> None:
+    async def scenario(brokers: Brokers) -> None:
+        await brokers.lead(0, 2, isr=[0], told=[0])
+        peer = await brokers.connect(0)
+        for epoch, replica_id, error in (
+            (1, 1, FencedLeaderEpochError),
+            (3, 1, UnknownLeaderEpochError),
+            (2, 7, UnknownLeaderEpochError),
+        ):
+            request = ReplicateRequest(TOPIC_ID, 0, epoch, replica_id, 1, 0)
+            with pytest.raises(error):
+                await peer.call(ApiKey.REPLICATE, request, timeout_s=TIMEOUT_S)
+        parted = ReplicateRequest(TOPIC_ID, 0, 2, 1, 1, 99, 1)
+        answer = await peer.call(ApiKey.REPLICATE, parted, timeout_s=TIMEOUT_S)
+        assert isinstance(answer, ReplicateResponse)
+        assert answer.diverging_end == 0
+        peer.close()
+
+    play(tmp_path, scenario)
