@@ -13,6 +13,7 @@ import logging
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from raykafka.actors.controlling.actor_handlers import ActorHandlers
 from raykafka.actors.controlling.admin_handlers import AdminHandlers
 from raykafka.actors.controlling.cluster_view import ClusterView
 from raykafka.actors.controlling.controller_home import ControllerHome
@@ -195,7 +196,11 @@ class ControllerActor:
         admin = AdminHandlers(context, reconciler, view)
 
         describe_cluster = immediate(lambda _request: cluster.describe())
-        return {**admin.table(requests), ApiKey.DESCRIBE_CLUSTER: describe_cluster}
+        return {
+            **admin.table(requests),
+            **ActorHandlers(context, reconciler).table(requests),
+            ApiKey.DESCRIBE_CLUSTER: describe_cluster,
+        }
 
     async def _listen(
         self,

@@ -87,6 +87,7 @@ class PartitionActorHost(_Host):
         self._name, self._incarnation = "", 0
         self._makers = makers
         self._shell: PartitionActor | None = None
+        self._watch: asyncio.Task[None] | None = None
 
     async def become(self, spec: PartitionActorSpec) -> None:
         """Take the place of a partition actor; happens once."""
@@ -94,6 +95,7 @@ class PartitionActorHost(_Host):
             raise IllegalStateError(f"this process is {self._name} already")
         self._name, self._incarnation = spec.name, spec.incarnation
         self._shell = self._makers.partition_actor(spec)
+        self._watch = asyncio.ensure_future(self._exit_when_replaced(self._shell))
         # What is loaded stays: a full collection would look at all of it and hold up every client.
         gc.collect()
         gc.freeze()
@@ -108,6 +110,10 @@ class PartitionActorHost(_Host):
 
     async def stop(self) -> None:
         await self._living().stop()
+
+    async def _exit_when_replaced(self, shell: PartitionActor) -> None:
+        await shell.wait_replaced()
+        os._exit(1)
 
     def _living(self) -> PartitionActor:
         if self._shell is None:

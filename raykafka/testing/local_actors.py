@@ -59,6 +59,8 @@ class LocalBroker:
 
     def __init__(self, shell: BrokerActor, actors: LocalActors) -> None:
         self.name = shell.spec.name
+        self.broker_id = shell.spec.broker_id
+        self.node_id = shell.spec.node.node_id
         self._shell = shell
         self._life = _Life(self.name, shell.crash, actors)
 
@@ -86,9 +88,16 @@ class LocalPartitionActor:
 
     def __init__(self, shell: PartitionActor, actors: LocalActors) -> None:
         self.name = shell.spec.name
+        self.broker_id = shell.spec.broker_id
         self.slot = shell.spec.slot
+        self.node_id = shell.spec.node.node_id
         self._shell = shell
         self._life = _Life(self.name, shell.crash, actors)
+        self._watch = asyncio.ensure_future(self._die_when_replaced())
+
+    async def _die_when_replaced(self) -> None:
+        await self._shell.wait_replaced()
+        self.kill()
 
     async def start(self) -> ActorStarted:
         """See the port."""
@@ -121,8 +130,35 @@ class LocalPartitionActor:
 class LocalActors:
     """Every living actor but the controller; they outlive it, as Ray's detached actors do."""
 
-    def __init__(self) -> None:
+    def __init__(self, nodes: int = 1) -> None:
+        """They live on ``nodes`` pretended nodes of this machine."""
         self._living: dict[str, LocalBroker | LocalPartitionActor] = {}
+        cores = os.cpu_count() or 1
+        self._nodes = [
+            NodeInfo(f"local-{number}", "127.0.0.1", "", cores) for number in range(nodes)
+        ]
+        self._down: set[str] = set()
+
+    def nodes(self) -> list[NodeInfo]:
+        """Nodes that are up."""
+        return [node for node in self._nodes if node.node_id not in self._down]
+
+    def add_node(self, rack: str = "") -> NodeInfo:
+        """One more node."""
+        node = NodeInfo(f"local-{len(self._nodes)}", "127.0.0.1", rack, os.cpu_count() or 1)
+        self._nodes.append(node)
+        return node
+
+    def set_down(self, node_id: str, *, down: bool) -> None:
+        """Whether the node is gone, for whoever asks which there are."""
+        if down:
+            self._down.add(node_id)
+        else:
+            self._down.discard(node_id)
+
+    def on_node(self, node_id: str) -> list[LocalBroker | LocalPartitionActor]:
+        """The living actors of one node."""
+        return [port for port in self._living.values() if port.node_id == node_id]
 
     def add(self, port: LocalBroker | LocalPartitionActor) -> None:
         """Register an actor under its name."""
@@ -136,10 +172,10 @@ class LocalActors:
         """The living actor of that name."""
         return self._living.get(name)
 
-    def partition_actors(self) -> dict[int, LocalPartitionActor]:
-        """The living partition actors by slot."""
+    def partition_actors(self) -> dict[tuple[int, int], LocalPartitionActor]:
+        """The living partition actors by broker and slot."""
         return {
-            port.slot: port
+            (port.broker_id, port.slot): port
             for port in self._living.values()
             if isinstance(port, LocalPartitionActor)
         }
@@ -150,15 +186,15 @@ class LocalActors:
 
 
 class LocalSpawner:
-    """``ActorSpawner`` that makes actors of this process on its only node."""
+    """``ActorSpawner`` that makes actors of this process."""
 
     def __init__(self, actors: LocalActors, controller: ControllerPort) -> None:
         self._actors = actors
         self._controller = controller
 
     def nodes(self) -> list[NodeInfo]:
-        """This machine."""
-        return [NodeInfo("local", "127.0.0.1", "", os.cpu_count() or 1)]
+        """The pretended nodes that are up."""
+        return self._actors.nodes()
 
     async def spawn_broker(self, spec: BrokerSpec) -> LocalBroker:
         """Make a broker; it is started by the caller."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from raykafka.actors.controller import LOCK_TIMEOUT_S, ControllerActor
@@ -31,7 +31,7 @@ TIMEOUT_S = 30.0
 
 
 class LocalCluster:
-    """One broker with its partition actors and a controller, on a loop in a thread of its own."""
+    """Brokers with their partition actors and a controller, on one loop in a thread of its own."""
 
     def __init__(
         self,
@@ -39,10 +39,13 @@ class LocalCluster:
         *,
         configs: Mapping[str, str] | None = None,
         name: str = "local",
+        nodes: int = 1,
         partition_actors: int = 2,
         lock_timeout_s: float = LOCK_TIMEOUT_S,
     ) -> None:
-        """``configs`` are broker settings. Nothing runs before ``start`` or the ``with`` block.
+        """``configs`` are broker settings; each of ``nodes`` gets a broker.
+
+        Nothing runs before ``start`` or the ``with`` block.
 
         ``lock_timeout_s`` bounds the wait for another cluster to let go of the directory.
         """
@@ -58,7 +61,7 @@ class LocalCluster:
         )
         self._lock_timeout_s = lock_timeout_s
         self._thread: LoopThread | None = None
-        self._actors = LocalActors()
+        self._actors = LocalActors(nodes)
         self._controller: ControllerActor | None = None
 
     def __enter__(self) -> LocalCluster:
@@ -94,16 +97,28 @@ class LocalCluster:
         self.stop()
         self.start()
 
-    def kill_partition_actor(self, slot: int) -> None:
+    def kill_partition_actor(self, slot: int, broker_id: int = 0) -> None:
         """Kill the actor of a slot; the controller makes a new one. Returns at once after death.
 
         Raises ``IllegalStateError`` when no actor lives in that slot.
         """
-        self._run(self._kill_partition_actor(slot))
+        self._run(self._kill_partition_actor(broker_id, slot))
 
     def kill_broker(self) -> None:
-        """Kill the broker; the controller makes a new one."""
+        """Kill every broker; the controller makes new ones."""
         self._run(self._kill_brokers())
+
+    def stop_node(self, number: int) -> None:
+        """The node goes: all of its actors are killed, and none is made there."""
+        self._run(self._stop_node(f"local-{number}"))
+
+    def start_node(self, number: int) -> None:
+        """The node comes back, with its disk as it was left."""
+        self._run(self._start_node(f"local-{number}"))
+
+    def add_node(self, rack: str = "") -> None:
+        """One more node, and so one more broker."""
+        self._run(self._add_node(rack))
 
     def kill_controller(self) -> None:
         """Kill the controller and start it again, as Ray does; the other actors live on."""
@@ -120,9 +135,11 @@ class LocalCluster:
             self._thread.close()
             self._thread = None
 
-    def partition_actor_slots(self) -> list[int]:
-        """Slots in which an actor lives now."""
-        return sorted(self._actors.partition_actors())
+    def partition_actor_slots(self, broker_id: int = 0) -> list[int]:
+        """Slots of a broker in which an actor lives now."""
+        return sorted(
+            slot for broker, slot in self._actors.partition_actors() if broker == broker_id
+        )
 
     # --- on the loop ------------------------------------------------------------------------------
 
@@ -147,17 +164,26 @@ class LocalCluster:
             await self._controller.stop()
         await self._kill_others()
 
-    async def _kill_partition_actor(self, slot: int) -> None:
-        port = self._actors.partition_actors().get(slot)
+    async def _kill_partition_actor(self, broker_id: int, slot: int) -> None:
+        port = self._actors.partition_actors().get((broker_id, slot))
         if port is None:
-            raise IllegalStateError(f"no partition actor lives in slot {slot}")
-        port.kill()
-        await port.wait_dead()
+            raise IllegalStateError(
+                f"no partition actor of broker {broker_id} lives in slot {slot}"
+            )
+        await _kill([port])
+
+    async def _stop_node(self, node_id: str) -> None:
+        self._actors.set_down(node_id, down=True)
+        await _kill(self._actors.on_node(node_id))
+
+    async def _start_node(self, node_id: str) -> None:
+        self._actors.set_down(node_id, down=False)
+
+    async def _add_node(self, rack: str) -> None:
+        self._actors.add_node(rack)
 
     async def _kill_brokers(self) -> None:
-        for broker in self._actors.brokers():
-            broker.kill()
-            await broker.wait_dead()
+        await _kill(self._actors.brokers())
 
     async def _kill_controller(self) -> None:
         await self._crash_controller()
@@ -177,10 +203,10 @@ class LocalCluster:
             await controller.crash()
 
     async def _kill_others(self) -> None:
-        ports: list[LocalBroker | LocalPartitionActor] = [
-            *self._actors.partition_actors().values(),
-            *self._actors.brokers(),
-        ]
-        for port in ports:
-            port.kill()
-        await asyncio.gather(*(port.wait_dead() for port in ports))
+        await _kill([*self._actors.partition_actors().values(), *self._actors.brokers()])
+
+
+async def _kill(ports: Sequence[LocalBroker | LocalPartitionActor]) -> None:
+    for port in ports:
+        port.kill()
+    await asyncio.gather(*(port.wait_dead() for port in ports))

@@ -24,6 +24,7 @@ from raykafka.clock import Clock
 from raykafka.controller.image import MetadataImage
 from raykafka.controller.settings import Settings
 from raykafka.errors import LogDirLockedError, RaykafkaError
+from raykafka.model import Endpoint
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +90,11 @@ class ClusterContext:
     def image(self) -> MetadataImage:
         """The durable metadata."""
         return self.shell.view
+
+    @property
+    def controllers(self) -> tuple[Endpoint, ...]:
+        """Where actors find whoever is the active controller, this one first."""
+        return (Endpoint(self.image.controller_host, self.image.controller_port),)
 
     def broker_name(self, broker_id: int, incarnation: int) -> str:
         """Name of a broker's actor."""

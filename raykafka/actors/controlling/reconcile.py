@@ -60,6 +60,15 @@ class Reconciler:
         broker = self._context.image.brokers.get(broker_id)
         return broker is not None and broker.incarnation == incarnation
 
+    def renew_actor(self, slot: SlotKey, incarnation: int) -> bool:
+        """Renew a partition actor's lease; False when it is not the one that should run."""
+        keeper = self._slots.get(slot)
+        if keeper is not None:
+            return keeper.renew(incarnation)
+        # As above: its broker has not been looked at yet.
+        actor = self._context.image.actors.get(slot)
+        return actor is not None and actor.incarnation == incarnation
+
     def failure(self, slot: SlotKey, partition: PartitionId) -> RaykafkaError | None:
         """Why the actor in ``slot`` could not open the partition, or None."""
         keeper = self._slots.get(slot)

@@ -46,6 +46,15 @@ class SlotKeeper(Keeper[PartitionActorPort]):
         self.planner = SlotPlanner(slot)
         self._on_progress = on_progress
         self._incarnation = 0
+        self._renewed_ms = 0
+
+    def renew(self, incarnation: int) -> bool:
+        """The actor has asked for its lease; False when it is not the one that should run."""
+        actor = self._context.image.actors.get(self.slot)
+        if actor is None or actor.incarnation != incarnation:
+            return False
+        self._renewed_ms = self._context.clock.monotonic_ms()
+        return True
 
     def is_settled(self, topic: TopicState) -> bool:
         """Whether the actor, if it runs, knows the newest settings of its replicas of ``topic``."""
@@ -80,6 +89,7 @@ class SlotKeeper(Keeper[PartitionActorPort]):
             log_dir=context.log_dir(self.slot.broker_id),
             configs=context.settings.given(context.image, self.slot.broker_id),
             secret=context.secret,
+            controllers=context.controllers,
         )
         spawning = context.spawner.spawn_partition_actor(spec)
         self.port = await within(spawning, context.patience.spawn_s, f"creating {self._label}")
@@ -91,6 +101,7 @@ class SlotKeeper(Keeper[PartitionActorPort]):
         if endpoint is None:
             raise KafkaStorageError(f"{self._label} has started without a listener")
         self._incarnation = incarnation
+        self._renewed_ms = self._context.clock.monotonic_ms()
         # Nothing is taken for granted: an adopted actor is told everything once more.
         self.planner.forget()
         await self._submit(
@@ -101,8 +112,9 @@ class SlotKeeper(Keeper[PartitionActorPort]):
         """Bring the actor to what the image says until it dies or no longer answers."""
         serving = asyncio.ensure_future(self._serve(port))
         pinging = asyncio.ensure_future(self._ping(port))
+        silent = asyncio.ensure_future(self._wait_silent())
         dead = asyncio.ensure_future(port.wait_dead())
-        tasks = {serving, pinging, dead}
+        tasks = {serving, pinging, silent, dead}
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if dead not in done:
@@ -132,12 +144,26 @@ class SlotKeeper(Keeper[PartitionActorPort]):
         return actor is not None and actor.alive and actor.incarnation == self._incarnation
 
     async def _ping(self, port: PartitionActorPort) -> None:
-        """Raises when the actor's loop stands still for longer than a broker's session."""
-        config = self._context.settings.broker(self._context.image, self.slot.broker_id)
-        timeout_s = config.broker_session_timeout_ms / 1000
+        """Raises when the actor cannot be told anything any more, although it renews its lease."""
+        timeout_s = self._context.patience.find_s
         while True:
             await asyncio.sleep(min(_PING_S, timeout_s / 2))
             await within(port.start(), timeout_s, f"{self._label}'s answer")
+
+    async def _wait_silent(self) -> None:
+        """Return when the actor's lease has ended, by this controller's monotonic clock.
+
+        The actor counts from when it asked, which was earlier: it serves nothing by then.
+        """
+        context = self._context
+        config = context.settings.broker(context.image, self.slot.broker_id)
+        session_ms = config.broker_session_timeout_ms
+        while True:
+            left_ms = self._renewed_ms + session_ms - context.clock.monotonic_ms()
+            if left_ms <= 0:
+                logger.warning("%s has not been heard of for %d ms", self._label, session_ms)
+                return
+            await asyncio.sleep(min(left_ms / 1000, context.patience.check_s))
 
     async def _lost(self) -> None:
         self.planner.forget()

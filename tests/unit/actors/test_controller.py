@@ -22,6 +22,7 @@ from raykafka.clock import Clock, SystemClock
 from raykafka.log.schema import deserialize_schema, serialize_schema
 from raykafka.protocol import messages
 from raykafka.protocol.messages import ApiKey
+from raykafka.protocol.replication_messages import ActorHeartbeatRequest
 from raykafka.testing.manual_clock import ManualClock
 
 NODE = NodeInfo("node-1", "10.0.0.1", cores=2)
@@ -80,6 +81,14 @@ class Harness:
     async def ask(self, api_key: ApiKey, request: Any) -> Any:
         assert self.listener is not None
         return await self.listener.ask(api_key, request)
+
+    async def beat(self) -> None:
+        """Renew the leases of all partition actors."""
+        for actor in self.world.partition_actors():
+            spec = actor.spec
+            request = ActorHeartbeatRequest(spec.broker_id, spec.slot, spec.incarnation)
+            answer = await self.ask(ApiKey.ACTOR_HEARTBEAT, request)
+            assert not answer.replaced
 
     async def create(self, name: str, partitions: int = 1, **fields: Any) -> messages.TopicResult:
         topic = messages.NewTopic(name, partitions, **fields)
@@ -267,13 +276,16 @@ def test_a_silent_broker_is_fenced_and_replaced(tmp_path: Path) -> None:
     async def scenario(h: Harness) -> None:
         await h.create("t", 2)
         (broker,) = h.world.brokers()
+        for _ in range(2):
+            clock.advance(1800)
+            assert await h.controller.heartbeat(0, 1, 123)
+            await h.beat()
         clock.advance(1800)
-        assert await h.controller.heartbeat(0, 1, 123)
-        clock.advance(1800)
+        await h.beat()
         await asyncio.sleep(0.1)
         assert not broker.killed, "its lease was renewed"
         broker.survives_kill = True
-        clock.advance(2000)
+        clock.advance(300)
         await until(lambda: broker.killed)
         await until(lambda: not h.image.live_brokers())
         answer = await h.ask(ApiKey.METADATA, messages.MetadataRequest())
@@ -285,6 +297,30 @@ def test_a_silent_broker_is_fenced_and_replaced(tmp_path: Path) -> None:
         assert h.image.brokers[0].incarnation == 2
         assert await h.controller.heartbeat(0, 2, 123)
         assert len(h.world.partition_actors()) == 2
+
+    play(Harness(tmp_path, clock=clock), scenario)
+
+
+def test_a_silent_partition_actor_loses_what_it_leads_and_is_replaced(tmp_path: Path) -> None:
+    clock = ManualClock()
+
+    async def scenario(h: Harness) -> None:
+        await h.create("t", 2)
+        silent, other = h.world.partition_actors()
+        silent.survives_kill = True
+        clock.advance(1900)
+        for actor in (other,):
+            request = ActorHeartbeatRequest(0, actor.spec.slot, 1)
+            assert not (await h.ask(ApiKey.ACTOR_HEARTBEAT, request)).replaced
+        assert await h.controller.heartbeat(0, 1, 123)
+        clock.advance(200)
+        await until(lambda: silent.killed)
+        assert not other.killed
+        late = ActorHeartbeatRequest(0, silent.spec.slot, 1)
+        await until(lambda: h.image.actors[(0, silent.spec.slot)].incarnation == 2)
+        assert (await h.ask(ApiKey.ACTOR_HEARTBEAT, late)).replaced, "it must exit"
+        silent.die()
+        await until(lambda: h.is_online("t"))
 
     play(Harness(tmp_path, clock=clock), scenario)
 
