@@ -19,6 +19,7 @@ from raykafka.actors.controlling.cluster_view import ClusterView
 from raykafka.actors.controlling.controller_home import ControllerHome
 from raykafka.actors.controlling.keeper import ClusterContext, Patience
 from raykafka.actors.controlling.metadata_view import MetadataView
+from raykafka.actors.controlling.operation_handlers import OperationHandlers
 from raykafka.actors.controlling.reconcile import Reconciler
 from raykafka.actors.environment import Environment
 from raykafka.actors.ports import (
@@ -196,9 +197,11 @@ class ControllerActor:
         admin = AdminHandlers(context, reconciler, view)
 
         describe_cluster = immediate(lambda _request: cluster.describe())
+        operations = OperationHandlers(context.shell, reconciler)
         return {
             **admin.table(requests),
             **ActorHandlers(context, reconciler).table(requests),
+            **operations.table(requests),
             ApiKey.DESCRIBE_CLUSTER: describe_cluster,
         }
 

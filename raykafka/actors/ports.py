@@ -244,6 +244,9 @@ class PartitionAssignment:
     isr: tuple[int, ...] = ()
     partition_epoch: int = 0
     """Version of the partition's state in the metadata (Kafka's, KIP-497)."""
+    throttled_rate: int = -1
+    """Bytes per second that this actor may send to followers that are not in sync, all partitions
+    that it leads together; or, of a follower, receive while it is not in sync. -1: no limit."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,14 @@ _OWN_BROKER_KEYS = (
         dynamic=False,
     ),
     ConfigKey(
+        "auto.leader.rebalance.enable",
+        ConfigType.BOOLEAN,
+        True,
+        Importance.MEDIUM,
+        "Whether partitions go back to their preferred leaders by themselves, every "
+        "`leader.imbalance.check.interval.seconds`.",
+    ),
+    ConfigKey(
         "broker.heartbeat.interval.ms",
         ConfigType.INT,
         300,
@@ -107,6 +115,32 @@ _OWN_BROKER_KEYS = (
         "-1: 256 MiB or 5 % of the disk, whichever is smaller.",
         at_least(-1),
         dynamic=False,
+    ),
+    ConfigKey(
+        "follower.replication.throttled.rate",
+        ConfigType.INT,
+        -1,
+        Importance.MEDIUM,
+        "Bytes per second that a broker may receive for replicas that are not in sync, as those a "
+        "reassignment adds; its partition actors share them. -1: no limit.",
+        at_least(-1),
+    ),
+    ConfigKey(
+        "leader.imbalance.check.interval.seconds",
+        ConfigType.INT,
+        300,
+        Importance.LOW,
+        "Seconds between two looks for partitions that their preferred leader does not lead.",
+        at_least(1),
+    ),
+    ConfigKey(
+        "leader.replication.throttled.rate",
+        ConfigType.INT,
+        -1,
+        Importance.MEDIUM,
+        "Bytes per second that a broker may send to replicas that are not in sync; its partition "
+        "actors share them. -1: no limit.",
+        at_least(-1),
     ),
     ConfigKey(
         "listener.host",
@@ -244,10 +278,14 @@ class BrokerConfig:
     """A broker's settings with all defaults filled in; made by ``parse``."""
 
     auto_create_topics_enable: bool
+    auto_leader_rebalance_enable: bool
     broker_heartbeat_interval_ms: int
     broker_session_timeout_ms: int
     default_replication_factor: int
     disk_reserve_bytes: int
+    follower_replication_throttled_rate: int
+    leader_imbalance_check_interval_seconds: int
+    leader_replication_throttled_rate: int
     listener_host: str
     listener_ports: str
     log_dirs: tuple[str, ...]

@@ -173,11 +173,7 @@ def drain_broker(image: MetadataImage, command: DrainBroker) -> Outcome:
 def unregister_broker(image: MetadataImage, command: UnregisterBroker) -> Outcome:
     """Refused while the broker runs, or holds replicas."""
     broker = registered(image, command.broker_id)
-    held = sum(
-        broker.broker_id in partition.replicas
-        for topic in image.topics.values()
-        for partition in topic.partitions
-    )
+    held = image.replica_count(broker.broker_id)
     if held:
         raise InvalidRequestError(
             f"broker {broker.broker_id} holds {held} replicas; drain it first"

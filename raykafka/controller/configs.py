@@ -19,7 +19,14 @@ from raykafka.errors import (
     RaykafkaError,
 )
 
-_CLUSTER_ONLY = frozenset({"num.partitions", "default.replication.factor"})
+_CLUSTER_ONLY = frozenset(
+    {
+        "num.partitions",
+        "default.replication.factor",
+        "auto.leader.rebalance.enable",
+        "leader.imbalance.check.interval.seconds",
+    }
+)
 
 
 class Setting(NamedTuple):

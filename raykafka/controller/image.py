@@ -188,6 +188,14 @@ class MetadataImage(msgspec.Struct, frozen=True):
         """Whether the slot's partition actor is alive and may lead and be in sync."""
         return self.actor_runs(slot) and not self.brokers[slot.broker_id].stopping
 
+    def replica_count(self, broker_id: int) -> int:
+        """How many replicas the broker holds."""
+        return sum(
+            broker_id in partition.replicas
+            for topic in self.topics.values()
+            for partition in topic.partitions
+        )
+
     def preferred_leads(self) -> dict[SlotKey, int]:
         """Of how many partitions each slot holds the preferred leader; those without left out."""
         leads: dict[SlotKey, int] = {}

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from raykafka.errors import InvalidRequestError, ProtocolError, UnsupportedVersionError
-from raykafka.protocol import messages, replication_messages
+from raykafka.protocol import messages, operations_messages, replication_messages
 from raykafka.protocol.messages import ApiKey, ApiVersionRange, ErrorResponse, Message
 
 EVERY_LISTENER: Final = "every listener"
@@ -175,6 +175,48 @@ APIS: Final[Mapping[ApiKey, Api]] = {
             replication_messages.FailReplicasResponse,
             CONTROLLER,
             broker_only=True,
+        ),
+        Api(
+            ApiKey.ALTER_PARTITION_REASSIGNMENTS,
+            operations_messages.AlterPartitionReassignmentsRequest,
+            operations_messages.AlterPartitionReassignmentsResponse,
+            CONTROLLER,
+        ),
+        Api(
+            ApiKey.LIST_PARTITION_REASSIGNMENTS,
+            operations_messages.ListPartitionReassignmentsRequest,
+            operations_messages.ListPartitionReassignmentsResponse,
+            CONTROLLER,
+        ),
+        Api(
+            ApiKey.ELECT_LEADERS,
+            operations_messages.ElectLeadersRequest,
+            operations_messages.ElectLeadersResponse,
+            CONTROLLER,
+        ),
+        Api(
+            ApiKey.DESCRIBE_BROKERS,
+            operations_messages.DescribeBrokersRequest,
+            operations_messages.DescribeBrokersResponse,
+            CONTROLLER,
+        ),
+        Api(
+            ApiKey.DRAIN_BROKER,
+            operations_messages.DrainBrokerRequest,
+            operations_messages.DrainBrokerResponse,
+            CONTROLLER,
+        ),
+        Api(
+            ApiKey.RESTART_BROKER,
+            operations_messages.RestartBrokerRequest,
+            operations_messages.RestartBrokerResponse,
+            CONTROLLER,
+        ),
+        Api(
+            ApiKey.UNREGISTER_BROKER,
+            operations_messages.UnregisterBrokerRequest,
+            operations_messages.UnregisterBrokerResponse,
+            CONTROLLER,
         ),
     )
 }

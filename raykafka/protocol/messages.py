@@ -38,6 +38,13 @@ class ApiKey(enum.IntEnum):
     ACTOR_HEARTBEAT = 20019
     ALTER_PARTITIONS = 20020
     FAIL_REPLICAS = 20021
+    ALTER_PARTITION_REASSIGNMENTS = 20040
+    LIST_PARTITION_REASSIGNMENTS = 20041
+    ELECT_LEADERS = 20042
+    DESCRIBE_BROKERS = 20043
+    DRAIN_BROKER = 20044
+    RESTART_BROKER = 20045
+    UNREGISTER_BROKER = 20046
 
     __hash__ = int.__hash__
     """Enum's own goes through the name, in Python; keys are looked up for every frame."""

@@ -68,6 +68,27 @@ from raykafka.protocol.messages import (
     TopicInfo,
     TopicResult,
 )
+from raykafka.protocol.operations_messages import (
+    AlterPartitionReassignmentsRequest,
+    AlterPartitionReassignmentsResponse,
+    BrokerDescription,
+    DescribeBrokersRequest,
+    DescribeBrokersResponse,
+    DrainBrokerRequest,
+    DrainBrokerResponse,
+    ElectLeadersRequest,
+    ElectLeadersResponse,
+    ListPartitionReassignmentsRequest,
+    ListPartitionReassignmentsResponse,
+    OngoingReassignment,
+    PartitionName,
+    PartitionReassignment,
+    PartitionResult,
+    RestartBrokerRequest,
+    RestartBrokerResponse,
+    UnregisterBrokerRequest,
+    UnregisterBrokerResponse,
+)
 from raykafka.protocol.replication_messages import (
     ActorHeartbeatRequest,
     ActorHeartbeatResponse,
@@ -158,6 +179,19 @@ REQUESTS: dict[ApiKey, tuple[Message, bytes]] = {
         b"",
     ),
     ApiKey.FAIL_REPLICAS: (FailReplicasRequest(2, 1, 5, [FailedReplicaInfo("t-1", 3)]), b""),
+    ApiKey.ALTER_PARTITION_REASSIGNMENTS: (
+        AlterPartitionReassignmentsRequest([PartitionReassignment("flights", 1, [3, 1, 2])]),
+        b"",
+    ),
+    ApiKey.LIST_PARTITION_REASSIGNMENTS: (
+        ListPartitionReassignmentsRequest([PartitionName("flights", 1)]),
+        b"",
+    ),
+    ApiKey.ELECT_LEADERS: (ElectLeadersRequest(True, [PartitionName("flights", 1)]), b""),
+    ApiKey.DESCRIBE_BROKERS: (DescribeBrokersRequest(), b""),
+    ApiKey.DRAIN_BROKER: (DrainBrokerRequest(2, False), b""),
+    ApiKey.RESTART_BROKER: (RestartBrokerRequest(2, True), b""),
+    ApiKey.UNREGISTER_BROKER: (UnregisterBrokerRequest(2), b""),
 }
 
 RESPONSES: dict[ApiKey, tuple[Message, bytes]] = {
@@ -295,6 +329,34 @@ RESPONSES: dict[ApiKey, tuple[Message, bytes]] = {
         b"",
     ),
     ApiKey.FAIL_REPLICAS: (FailReplicasResponse(**FAILED), b""),
+    ApiKey.ALTER_PARTITION_REASSIGNMENTS: (
+        AlterPartitionReassignmentsResponse([PartitionResult("flights", 1, **FAILED)], **FAILED),
+        b"",
+    ),
+    ApiKey.LIST_PARTITION_REASSIGNMENTS: (
+        ListPartitionReassignmentsResponse(
+            [OngoingReassignment("flights", 1, [3, 1, 2], [3], [2], [1, 2])], **FAILED
+        ),
+        b"",
+    ),
+    ApiKey.ELECT_LEADERS: (
+        ElectLeadersResponse([PartitionResult("flights", 1, **FAILED)], **FAILED),
+        b"",
+    ),
+    ApiKey.DESCRIBE_BROKERS: (
+        DescribeBrokersResponse(
+            [
+                BrokerDescription(
+                    2, "10.0.0.1", "rack-a", "n-2", "draining", 3, 4, 2, 90, 30, 31, 1, 1 << 39
+                )
+            ],
+            **FAILED,
+        ),
+        b"",
+    ),
+    ApiKey.DRAIN_BROKER: (DrainBrokerResponse(**FAILED), b""),
+    ApiKey.RESTART_BROKER: (RestartBrokerResponse(**FAILED), b""),
+    ApiKey.UNREGISTER_BROKER: (UnregisterBrokerResponse(**FAILED), b""),
 }
 
 CORRELATION_ID = 41

@@ -9,7 +9,12 @@ from collections.abc import Callable
 from raykafka.actors.controlling.keeper import ClusterContext, Keeper
 from raykafka.actors.ports import ActorStarted, BrokerPort, BrokerSpec, NodeInfo
 from raykafka.actors.timeouts import cancel_all, within
-from raykafka.controller.commands import FenceBroker, RegisterBroker, UnfenceBroker
+from raykafka.controller.commands import (
+    FenceBroker,
+    RegisterBroker,
+    ResumeBroker,
+    UnfenceBroker,
+)
 from raykafka.controller.image import BrokerState
 
 
@@ -84,6 +89,8 @@ class BrokerKeeper(Keeper[BrokerPort]):
                 started.last_incarnation,
             )
         )
+        # A controller that was about to stop it did not live to do so.
+        await self._submit(ResumeBroker(self.broker_id))
         self._on_ready(self._context.image.brokers[self.broker_id])
 
     async def _attend(self, port: BrokerPort) -> None:

@@ -12,13 +12,26 @@ from typing import Any
 
 from raykafka.actors.controlling.broker_keeper import BrokerKeeper, pool_size
 from raykafka.actors.controlling.keeper import ClusterContext, Keeper
+from raykafka.actors.controlling.leader_balance import balance_leaders
 from raykafka.actors.controlling.slot_keeper import SlotKeeper
 from raykafka.actors.ports import NodeInfo
 from raykafka.actors.timeouts import cancel_all, within
 from raykafka.controller.brokers import match_broker
-from raykafka.controller.commands import FenceBroker, LosePartitionActor, RegisterBroker
+from raykafka.controller.commands import (
+    FenceBroker,
+    LosePartitionActor,
+    RegisterBroker,
+    ShutDownBroker,
+    UnregisterBroker,
+)
 from raykafka.controller.image import BrokerState, SlotKey
-from raykafka.errors import RaykafkaError, RequestTimedOutError
+from raykafka.controller.leaders import registered
+from raykafka.errors import (
+    BrokerNotAvailableError,
+    InvalidRequestError,
+    RaykafkaError,
+    RequestTimedOutError,
+)
 from raykafka.model import PartitionId, TopicId
 
 logger = logging.getLogger(__name__)
@@ -33,11 +46,14 @@ class Reconciler:
         self._slots: dict[SlotKey, SlotKeeper] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._progress = asyncio.Event()
+        self._stopping: set[int] = set()
+        """Brokers that are being stopped on demand: nothing is started for them."""
         context.shell.on_change(self._wake_slots)
 
     def start(self) -> None:
         """Begin to look after the cluster."""
         self._tasks.append(asyncio.ensure_future(self._follow_nodes()))
+        self._tasks.append(asyncio.ensure_future(balance_leaders(self._context)))
 
     async def halt(self) -> None:
         """Look after nothing any more; the actors live on."""
@@ -50,6 +66,63 @@ class Reconciler:
         await self.halt()
         await _stop_all(self._slots.values())
         await _stop_all(self._brokers.values())
+
+    async def restart_broker(self, broker_id: int, *, force: bool) -> None:
+        """Let a broker hand over, stop it cleanly and begin to start it; returns when it stopped.
+
+        Raises ``BrokerIdNotRegisteredError``, ``BrokerNotAvailableError`` when it does not run or
+        is being stopped already, and ``NotEnoughReplicasError`` (see ``ShutDownBroker``).
+        """
+        keeper = self._brokers.get(broker_id)
+        registered(self._context.image, broker_id)
+        if keeper is None or keeper.node is None or broker_id in self._stopping:
+            raise BrokerNotAvailableError(
+                f"broker {broker_id} does not run, or is stopping already; see `raykafka broker"
+                " list`"
+            )
+        node = keeper.node
+        await self._context.shell.submit(ShutDownBroker(broker_id, force))
+        self._stopping.add(broker_id)
+        try:
+            await self._stop_broker(broker_id)
+        finally:
+            self._stopping.discard(broker_id)
+            keeper.place(node)
+
+    async def retire_broker(self, broker_id: int) -> None:
+        """Stop a broker that holds no replicas, and never start one on its node again.
+
+        Raises ``BrokerIdNotRegisteredError``, ``InvalidRequestError`` while it holds replicas.
+        """
+        held = self._context.image.replica_count(broker_id)
+        registered(self._context.image, broker_id)
+        if held:
+            raise InvalidRequestError(f"broker {broker_id} holds {held} replicas; drain it first")
+        self._stopping.add(broker_id)
+        try:
+            await self._stop_broker(broker_id)
+            await self._context.shell.submit(UnregisterBroker(broker_id))
+            self._brokers.pop(broker_id, None)
+            for slot in [slot for slot in self._slots if slot.broker_id == broker_id]:
+                del self._slots[slot]
+        finally:
+            self._stopping.discard(broker_id)
+
+    async def _stop_broker(self, broker_id: int) -> None:
+        """Partition actors first, each closing its logs, then the broker."""
+        slots = [keeper for slot, keeper in self._slots.items() if slot.broker_id == broker_id]
+        for slot_keeper in slots:
+            slot_keeper.place(None)
+        await _stop_all(slots)
+        keeper = self._brokers.get(broker_id)
+        if keeper is not None:
+            keeper.place(None)
+            await _stop_all([keeper])
+
+    def usable_bytes(self, broker_id: int) -> int:
+        """Free disk beyond the reserve, as the broker reported last; -1 before."""
+        keeper = self._brokers.get(broker_id)
+        return -1 if keeper is None else keeper.usable_bytes
 
     def renew_lease(self, broker_id: int, incarnation: int, usable_bytes: int) -> bool:
         """Pass a heartbeat on; False when that broker is not the one that should run."""
@@ -124,8 +197,12 @@ class Reconciler:
         return {node.node_id: node for node in nodes}
 
     async def _place(self, nodes: dict[str, NodeInfo]) -> None:
-        placed = set()
+        image = self._context.image
+        placed = set(image.retired.values())
+        placed.update(image.brokers[broker_id].node_id for broker_id in self._stopping)
         for broker_id, keeper in self._brokers.items():
+            if broker_id in self._stopping:
+                continue
             node = keeper.node
             if node is not None and node.node_id in nodes:
                 placed.add(node.node_id)
@@ -137,6 +214,7 @@ class Reconciler:
 
     async def _broker_for(self, node: NodeInfo, nodes: dict[str, NodeInfo]) -> int:
         placed = [id_ for id_, keeper in self._brokers.items() if keeper.node is not None]
+        placed.extend(self._stopping)
         known = match_broker(self._context.image, node.node_id, node.host, nodes, placed)
         if known is not None:
             return known.broker_id

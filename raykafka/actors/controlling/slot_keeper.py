@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from raykafka.actors.controlling.keeper import ClusterContext, Keeper
-from raykafka.actors.controlling.slot_plan import Plan, SlotPlanner
+from raykafka.actors.controlling.slot_plan import Plan, SlotPlanner, Throttle
 from raykafka.actors.ports import (
     ActorStarted,
     AssignmentResult,
@@ -170,8 +170,16 @@ class SlotKeeper(Keeper[PartitionActorPort]):
         await self._submit(LosePartitionActor(*self.slot, self._incarnation))
 
     def _plan(self) -> Plan:
-        return self.planner.plan(
-            self._context.image, self._overrides(), self._context.clock.monotonic_ms()
+        now_ms = self._context.clock.monotonic_ms()
+        return self.planner.plan(self._context.image, self._overrides(), now_ms, self._throttle())
+
+    def _throttle(self) -> Throttle:
+        image, broker_id = self._context.image, self.slot.broker_id
+        config = self._context.settings.broker(image, broker_id)
+        actors = image.brokers[broker_id].slots
+        return Throttle(
+            _share(config.leader_replication_throttled_rate, actors),
+            _share(config.follower_replication_throttled_rate, actors),
         )
 
     def _overrides(self) -> dict[str, str]:
@@ -195,3 +203,7 @@ class SlotKeeper(Keeper[PartitionActorPort]):
             # The next plan reports it again.
             logger.warning("%s: could not record its replicas: %s", self._label, error)
             await asyncio.sleep(self._context.patience.check_s)
+
+
+def _share(rate: int, actors: int) -> int:
+    return rate if rate == -1 else max(1, rate // actors)

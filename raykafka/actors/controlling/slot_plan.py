@@ -43,6 +43,17 @@ class _Told(NamedTuple):
     """-1 for followers, whom it does not concern."""
     settings_version: int
     overrides: Mapping[str, str]
+    throttled_rate: int
+
+
+class Throttle(NamedTuple):
+    """The actor's share of its broker's rates, in bytes per second; -1 for no limit."""
+
+    leader: int = -1
+    follower: int = -1
+
+
+NO_THROTTLE: Final = Throttle()
 
 
 @dataclass(slots=True)
@@ -81,6 +92,7 @@ class SlotPlanner:
         self._settled: dict[TopicId, TopicState] = {}
         self._overrides: Mapping[str, str] = {}
         self._actors: Mapping[SlotKey, PartitionActorState] = {}
+        self._throttle = NO_THROTTLE
         self._removed: set[PartitionId] = set()
         self._retry_ms: dict[PartitionId, int] = {}
 
@@ -102,10 +114,17 @@ class SlotPlanner:
             for index in self._housed(topic)
         )
 
-    def plan(self, image: MetadataImage, overrides: Mapping[str, str], now_ms: int) -> Plan:
+    def plan(
+        self,
+        image: MetadataImage,
+        overrides: Mapping[str, str],
+        now_ms: int,
+        throttle: Throttle = NO_THROTTLE,
+    ) -> Plan:
         """What is to be done now; ``overrides`` are topic settings that hold for all topics."""
-        if overrides != self._overrides or image.actors is not self._actors:
-            self._overrides, self._actors = overrides, image.actors
+        known = (self._overrides, self._throttle)
+        if (overrides, throttle) != known or image.actors is not self._actors:
+            self._overrides, self._throttle, self._actors = overrides, throttle, image.actors
             self._settled.clear()
         plan = Plan()
         if not image.actor_runs(self.slot):
@@ -208,6 +227,7 @@ class SlotPlanner:
                     replicas=state.replicas,
                     isr=state.isr,
                     partition_epoch=state.partition_epoch,
+                    throttled_rate=wanted.throttled_rate,
                 )
             )
         if settled:
@@ -222,6 +242,7 @@ class SlotPlanner:
             state.partition_epoch if leads else -1,
             topic.settings_version,
             self._overrides,
+            self._throttle.leader if leads else self._throttle.follower,
         )
 
     def _is_unreported(self, state: PartitionState) -> bool:

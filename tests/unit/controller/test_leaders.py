@@ -122,9 +122,7 @@ def test_a_single_copy_is_served_until_the_end(cluster: Cluster) -> None:
 
 
 def test_a_drained_broker_takes_nothing_new(cluster: Cluster) -> None:
-    with pytest.raises(
-        errors.InvalidReplicationFactorError, match="t-0 has 3 replicas"
-    ):
+    with pytest.raises(errors.InvalidReplicationFactorError, match="t-0 has 3 replicas"):
         cluster.do(DrainBroker(2))
     cluster.do(AlterReassignments([Reassignment("t", 0, [0, 2])]))
     cluster.do(DrainBroker(2))
