@@ -361,6 +361,23 @@ def test_a_silent_leader_is_given_up(cluster: ScriptedCluster, topic: Topic) -> 
         assert consumer.metrics()["fetch_sessions_total"] == 2
 
 
+def test_a_leader_that_was_replaced_without_a_word_is_left(
+    cluster: ScriptedCluster, topic: Topic
+) -> None:
+    clock = ManualClock()
+    with Consumer(cluster.bootstrap, clock=clock, auto_offset_reset="earliest") as consumer:
+        consumer.assign([P0])
+        assert offsets(consumer, 10) == list(range(10))
+        cluster.leaders[0].silent = True
+        cluster.move(topic.logs[0], 1)
+        cluster.append(topic, [b"10"])
+        clock.advance(1100)
+        consumer.poll()  # asks whether it is still there
+        clock.advance(600)
+        consumer.poll()  # asks the controller
+        assert [record.offset for record in _next(consumer, clock)] == [10]
+
+
 def test_a_quiet_leader_is_kept(cluster: ScriptedCluster, topic: Topic) -> None:
     clock = ManualClock()
     settings = {"auto_offset_reset": "earliest", "request_timeout_ms": 3000}

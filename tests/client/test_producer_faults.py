@@ -315,6 +315,23 @@ def test_a_silent_leader_is_given_up_after_request_timeout(
     assert cluster.records(topic) == [b"0"]
 
 
+def test_a_leader_that_was_replaced_without_a_word_is_left(
+    cluster: ProduceCluster, topic: Topic
+) -> None:
+    """Its machine was cut off: nothing closes, and the request could wait for 30 s."""
+    with Producer(cluster.bootstrap, retry_backoff_ms=1, linger_ms=0) as producer:
+        producer.send("t", b"0").get(10)
+        cluster.faults.append(ignore)
+        future = producer.send("t", b"1")
+        log = topic.logs[0]
+        producer.send("t", b"2")
+        wait_until(lambda: not cluster.faults)
+        cluster.move(log, 1 - log.leader)
+        assert future.get(10).offset == 1
+        producer.flush(10)
+    assert cluster.records(topic) == expected(3)
+
+
 def test_retries_run_out(cluster: ProduceCluster, topic: Topic) -> None:
     with Producer(cluster.bootstrap, retries=2, retry_backoff_ms=1) as producer:
         cluster.faults.extend([answer(ServerBusyError("busy"))] * 3)

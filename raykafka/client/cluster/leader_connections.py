@@ -13,7 +13,8 @@ from raykafka.errors import RaykafkaError
 from raykafka.model import Endpoint
 from raykafka.network.client import Connection
 
-CONNECT_TIMEOUT_MS = 5000
+CONNECT_TIMEOUT_MS = 2000
+"""A listener of the same network that takes longer is taken to be gone, and asked again later."""
 
 
 class LeaderConnections:

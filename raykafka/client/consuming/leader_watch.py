@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from raykafka.client.cluster.leader_connections import LeaderConnections
 from raykafka.client.cluster.retries import Retries
@@ -15,13 +16,19 @@ from raykafka.errors import RaykafkaError
 from raykafka.model import LATEST_TIMESTAMP
 from raykafka.protocol.messages import ApiKey, ListOffsetsPartition, ListOffsetsRequest
 
+_QUIET_MS: Final = 1000
+"""A leader that has said nothing for so long is asked for something small."""
+_SUSPECT_MS: Final = 500
+"""One that does not answer in that time may have been replaced: metadata are asked for."""
+
 
 class LeaderWatch:
     """A push session is silent as long as nothing is written, and so is a machine that lost power.
 
-    So a leader that has said nothing for a third of ``request_timeout_ms`` is asked for something
-    small, and given up when it does not answer within ``request_timeout_ms``. Metadata are asked
-    for anew every ``metadata_max_age_ms``, in case a leader moved and nobody said so.
+    So a leader that has been silent for a while is asked whether it is there. If it does not answer
+    soon the controller is asked who leads, again and again; if it does not answer within
+    ``request_timeout_ms`` it is given up. Metadata are asked for anew every
+    ``metadata_max_age_ms``, in case a leader moved and nobody said so.
     """
 
     def __init__(
@@ -54,14 +61,17 @@ class LeaderWatch:
             self._check(session, now_ms)
 
     def _check(self, session: FetchSession, now_ms: int) -> None:
-        quiet_ms = self._timeout_ms // 3
+        quiet_ms = min(self._timeout_ms // 3, _QUIET_MS)
         if session.probed_ms is None and now_ms - session.heard_ms >= quiet_ms:
             session.probed_ms = now_ms
             self._probe(session)
         if session.probed_ms is None:
             self._retries.at(session.heard_ms + quiet_ms)
         elif now_ms - session.probed_ms < self._timeout_ms:
-            self._retries.at(session.probed_ms + self._timeout_ms)
+            if now_ms - session.probed_ms >= _SUSPECT_MS:
+                for topic in {partition.topic for partition in session.expected}:
+                    self._topics.refresh(topic)
+            self._retries.at(min(now_ms + _SUSPECT_MS, session.probed_ms + self._timeout_ms))
         else:
             self._connections.lose(session.endpoint)
 

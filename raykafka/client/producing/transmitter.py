@@ -23,6 +23,7 @@ from raykafka.client.producing.delivery import Delivery, Group
 from raykafka.client.producing.encoding import encode
 from raykafka.client.producing.futures import Callbacks
 from raykafka.client.producing.groups import Chunk, TableGroup
+from raykafka.client.producing.outstanding import Outstanding
 from raykafka.client.producing.partition_queue import PartitionQueue
 from raykafka.client.producing.producer_ids import ProducerIds
 from raykafka.clock import Clock
@@ -71,10 +72,7 @@ class Transmitter:
         self._timers: list[tuple[int, int, PartitionQueue]] = []
         self._ticket = count()
         self._congested: dict[PartitionQueue, None] = {}
-        self._endpoints: dict[Delivery, Endpoint] = {}
-        """Where each batch that is out was sent to."""
-        self._out: dict[Endpoint, int] = {}
-        """Number of batches that are out, per endpoint."""
+        self._outstanding = Outstanding()
         self._next_check_ms = 0
         self.unsettled = 0
         """Batches whose fate is not known."""
@@ -87,15 +85,13 @@ class Transmitter:
     @property
     def in_flight(self) -> int:
         """Batches sent and not answered."""
-        return len(self._endpoints)
+        return len(self._outstanding)
 
     def sole_connection(self) -> tuple[Endpoint, Connection] | None:
         """The connection on which every answer will come, if it is only one."""
-        if len(self._out) != 1:
-            return None
-        (endpoint,) = self._out
-        connection = self._connections.get(endpoint)
-        return None if connection is None else (endpoint, connection)
+        endpoint = self._outstanding.sole_endpoint()
+        connection = None if endpoint is None else self._connections.get(endpoint)
+        return None if endpoint is None or connection is None else (endpoint, connection)
 
     def serve(self, now_ms: int) -> None:
         """Do everything that can be done now, which is the clock's monotonic time, without waiting
@@ -226,8 +222,7 @@ class Transmitter:
         epoch, acks = place.leader_epoch, self._acks
         request = ProduceRequest(queue.topic_id, queue.partition, epoch, acks, self._timeout_ms)
         queue.sent(delivery, now_ms)
-        self._endpoints[delivery] = endpoint
-        self._out[endpoint] = self._out.get(endpoint, 0) + 1
+        self._outstanding.add(delivery, endpoint, queue)
         try:
             connection.send(
                 ApiKey.PRODUCE,
@@ -279,7 +274,7 @@ class Transmitter:
     def _acknowledged(
         self, queue: PartitionQueue, delivery: Delivery, response: ProduceResponse
     ) -> None:
-        endpoint = self._came_back(delivery)
+        endpoint = self._outstanding.remove(delivery)
         if endpoint is not None:
             self._connections.healthy(endpoint)
         queue.acknowledged(delivery)
@@ -294,7 +289,7 @@ class Transmitter:
             self._congested.pop(queue, None)
 
     def _rejected(self, queue: PartitionQueue, delivery: Delivery, error: RaykafkaError) -> None:
-        self._came_back(delivery)
+        self._outstanding.remove(delivery)
         if queue.rejected(delivery, error):
             self._settle(delivery, error)
         elif not delivery.done:
@@ -304,14 +299,6 @@ class Transmitter:
             self._metadata.request_refresh(queue.topic)
         if len(queue):
             self._attention[queue] = None
-
-    def _came_back(self, delivery: Delivery) -> Endpoint | None:
-        endpoint = self._endpoints.pop(delivery, None)
-        if endpoint is not None:
-            out = self._out.pop(endpoint) - 1
-            if out:
-                self._out[endpoint] = out
-        return endpoint
 
     # --- the end of a delivery --------------------------------------------------------------------
 
@@ -346,7 +333,7 @@ class Transmitter:
 
     def _drop(self, queue: PartitionQueue, error: RaykafkaError) -> None:
         for delivery in queue.take_all():
-            self._came_back(delivery)
+            self._outstanding.remove(delivery)
             delivery.outstanding = False
             self._settle(delivery, error)
         self._congested.pop(queue, None)
@@ -362,10 +349,7 @@ class Transmitter:
             for delivery in queue.take_expired(now_ms - timeout_ms):
                 self._settle(delivery, queue.timed_out(delivery, timeout_ms))
             self._attention[queue] = None
-        oldest = now_ms - self._config.request_timeout_ms
-        silent = {
-            endpoint for delivery, endpoint in self._endpoints.items() if delivery.sent_ms < oldest
-        }
+        silent = self._outstanding.silent(now_ms, self._config.request_timeout_ms, self._metadata)
         for endpoint in silent:
             # Closing it answers everything that is out on it with ConnectionLostError.
             self._connections.lose(endpoint)
@@ -391,5 +375,5 @@ class Transmitter:
 
     def reset(self) -> None:
         """An exception came in the middle of a frame: connections cannot be trusted any more."""
-        for endpoint in list(self._out):
+        for endpoint in list(self._outstanding.endpoints):
             self._connections.lose(endpoint)
