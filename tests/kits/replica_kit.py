@@ -11,7 +11,13 @@ from partition_kit import TOPIC, TOPIC_ID, message, until, value_batch
 
 from raykafka.actors.environment import Environment
 from raykafka.actors.partition import PartitionActor
-from raykafka.actors.ports import NodeInfo, PartitionActorSpec, PartitionAssignment, PeerConnection
+from raykafka.actors.ports import (
+    AssignmentResult,
+    NodeInfo,
+    PartitionActorSpec,
+    PartitionAssignment,
+    PeerConnection,
+)
 from raykafka.actors.replicas.replica import Replica
 from raykafka.clock import SystemClock
 from raykafka.errors import RaykafkaError
@@ -39,6 +45,7 @@ class Brokers:
         self.topic_configs: dict[str, str] = {}
         self._lives: dict[int, int] = {}
         self._version = 0
+        self._opened: set[tuple[int, int]] = set()
 
     async def __aenter__(self) -> Brokers:
         for broker_id in self.ids:
@@ -84,26 +91,33 @@ class Brokers:
         partitions: Iterable[int] = (0,),
     ) -> None:
         """Tell the living brokers, or those ``told``, who leads and who is in sync."""
-        self._version += 1
         for broker_id in self.actors if told is None else told:
-            assignments = [
-                PartitionAssignment(
-                    topic=TOPIC,
-                    partition=PartitionId(TOPIC_ID, partition),
-                    leader_epoch=LeaderEpoch(epoch),
-                    configs=self.topic_configs,
-                    schemas=[],
-                    opened_before=False,
-                    leader_id=leader,
-                    leader=None if broker_id == leader else self.endpoints[leader],
-                    replicas=tuple(self.ids),
-                    isr=tuple(isr),
-                    partition_epoch=self._version,
-                )
-                for partition in partitions
-            ]
-            for result in await self.actors[broker_id].assign(assignments, []):
+            for partition in partitions:
+                result = await self.tell(broker_id, leader, epoch, isr=isr, partition=partition)
                 assert result.error_code == 0, result.error_message
+
+    async def tell(
+        self, broker_id: int, leader: int, epoch: int, *, isr: Iterable[int], partition: int = 0
+    ) -> AssignmentResult:
+        """Tell one broker, as the controller would: what is in sync counts."""
+        self._version += 1
+        members = tuple(isr)
+        assignment = PartitionAssignment(
+            topic=TOPIC,
+            partition=PartitionId(TOPIC_ID, partition),
+            leader_epoch=LeaderEpoch(epoch),
+            configs=self.topic_configs,
+            schemas=[],
+            opened_before=broker_id in members and (broker_id, partition) in self._opened,
+            leader_id=leader,
+            leader=None if broker_id == leader else self.endpoints[leader],
+            replicas=tuple(self.ids),
+            isr=members,
+            partition_epoch=self._version,
+        )
+        self._opened.add((broker_id, partition))
+        [result] = await self.actors[broker_id].assign([assignment], [])
+        return result
 
     def replica(self, broker_id: int, partition: int = 0) -> Replica:
         """A broker's replica of one partition."""

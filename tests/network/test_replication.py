@@ -7,18 +7,19 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from partition_kit import TOPIC_ID, until
+from partition_kit import TOPIC, TOPIC_ID, until
 from replica_kit import SECRET, TIMEOUT_S, Brokers, produce, produced
 
 from raykafka.errors import (
     ClusterAuthorizationFailedError,
     FencedLeaderEpochError,
+    LogDamagedError,
     NotEnoughReplicasError,
     NotLeaderOrFollowerError,
     UnknownLeaderEpochError,
 )
 from raykafka.network.client import Connection
-from raykafka.protocol.messages import ApiKey
+from raykafka.protocol.messages import ApiKey, FetchPartition, FetchRequest, FetchResponse
 from raykafka.protocol.replication_messages import ReplicateRequest, ReplicateResponse
 
 Scenario = Callable[[Brokers], Awaitable[None]]
@@ -208,5 +209,52 @@ def test_a_follower_of_another_epoch_or_without_replica_is_refused(tmp_path: Pat
         assert isinstance(answer, ReplicateResponse)
         assert answer.diverging_end == 0
         peer.close()
+
+    play(tmp_path, scenario)
+
+
+def test_a_damaged_copy_that_is_not_counted_on_is_copied_again(tmp_path: Path) -> None:
+    async def scenario(brokers: Brokers) -> None:
+        await brokers.lead(0, 1, isr=[0, 1, 2])
+        leader = await brokers.connect(0)
+        for number in range(30):
+            await produced(leader, b"%d" % number * 100, epoch=1)
+        await brokers.settled(0, 1, 2)
+        await brokers.kill(2)
+        (segment,) = (tmp_path / "broker-2" / f"{TOPIC}-0").glob("*.arrow")
+        content = bytearray(segment.read_bytes())
+        content[len(content) // 2] ^= 1
+        segment.write_bytes(content)
+        await brokers.start(2)
+        refused = await brokers.tell(2, 0, 1, isr=[0, 1, 2])
+        assert refused.error_code == LogDamagedError.code, "the controller puts it out first"
+        assert (await brokers.tell(2, 0, 1, isr=[0, 1])).error_code == 0
+        await brokers.settled(0, 1, 2)
+        assert not brokers.replica(2).log.damaged
+        leader.close()
+
+    play(tmp_path, scenario)
+
+
+def test_a_leader_that_meets_damage_asks_for_another_and_copies_it_anew(tmp_path: Path) -> None:
+    async def scenario(brokers: Brokers) -> None:
+        await brokers.lead(0, 1, isr=[0, 1, 2])
+        leader = await brokers.connect(0)
+        for number in range(30):
+            await produced(leader, b"%d" % number * 100, epoch=1)
+        await brokers.settled(0, 1, 2)
+        replica = brokers.replica(0)
+        replica.log._view.mark_damaged(10, 12)
+        request = FetchRequest([FetchPartition(TOPIC_ID, 0, 10)])
+        answer = await leader.call(ApiKey.FETCH, request, timeout_s=TIMEOUT_S)
+        assert isinstance(answer, FetchResponse)
+        assert answer.partitions[0].error_code == NotLeaderOrFollowerError.code
+        parts = brokers.actors[0]._parts
+        assert parts is not None
+        assert replica in parts.channel._failed
+        await brokers.lead(1, 2, isr=[1, 2])
+        await brokers.settled(0, 1, 2)
+        assert not replica.log.damaged
+        leader.close()
 
     play(tmp_path, scenario)

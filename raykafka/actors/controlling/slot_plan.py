@@ -1,7 +1,7 @@
 """What a partition actor still has to be told: the image against what it has acknowledged.
 
 A replica is told again in a new leader epoch, of another listener of its leader, of other settings
-and schemas; the leader also of everything else that changes its partition's state. Without a leader
+and schemas, and whether its copy counts; the leader also of everything else that changes its partition's state. Without a leader
 the replicas are told that there is none: they stop serving.
 
 Pure bookkeeping. A topic whose state object has not changed since it was settled is skipped, so a
@@ -41,6 +41,8 @@ class _Told(NamedTuple):
     """Listener that it follows; None for the leader itself, and while there is none."""
     partition_epoch: int
     """-1 for followers, whom it does not concern."""
+    trusted: bool
+    """Whether the copy counts: one that does not may be cut and copied again."""
     settings_version: int
     overrides: Mapping[str, str]
     throttled_rate: int
@@ -240,6 +242,7 @@ class SlotPlanner:
             state.leader_epoch,
             None if actor is None else Endpoint(actor.host, actor.port),
             state.partition_epoch if leads else -1,
+            state.is_trusted(self.slot.broker_id),
             topic.settings_version,
             self._overrides,
             self._throttle.leader if leads else self._throttle.follower,

@@ -26,6 +26,7 @@ from raykafka.errors import (
     FencedLeaderEpochError,
     IllegalStateError,
     KafkaStorageError,
+    LogDamagedError,
     RaykafkaError,
     UnknownTopicIdError,
 )
@@ -96,7 +97,7 @@ class Assigner:
                 if replica is None:
                     missing.append(assignment)
                 else:
-                    results.append(self._update(replica, assignment))
+                    results.append(await self._update(replica, assignment))
             for start in range(0, len(missing), _SLICE):
                 results += await self._open(missing[start : start + _SLICE])
             return results
@@ -130,11 +131,31 @@ class Assigner:
                     now_ms=now_ms,
                     must_exist=assignment.opened_before,
                 )
+                self._mend(log, assignment)
             except Exception as error:  # noqa: BLE001  # one log must not take its neighbours down
                 found.append((assignment, as_storage_error(error, assignment)))
             else:
                 found.append((assignment, settings, log))
         return found
+
+    def _mend(self, log: PartitionLog, assignment: PartitionAssignment) -> None:
+        """Cut what cannot be read, or trusted, off a copy that is not counted on; blocks.
+
+        It is copied again from the leader. A copy that is counted on is never cut: others in sync
+        take its part first. Raises ``LogDamagedError`` to bring that about.
+        """
+        failed = self._replicas.failed(assignment.partition) is not None
+        if assignment.leader_id != self._local_id and not assignment.opened_before:
+            if failed:
+                # After a failed write or fsync only what was durable before is certain.
+                log.truncate_to(log.flushed_offset)
+            if log.damaged:
+                log.truncate_to(log.damaged[0][0])
+        elif log.damaged and set(assignment.isr) - {self._local_id}:
+            raise LogDamagedError(
+                f"this copy of {assignment.topic}-{assignment.partition.partition} is damaged at "
+                f"offsets {log.damaged}; it is copied again from one that is in sync"
+            )
 
     def _begin(
         self, assignment: PartitionAssignment, settings: Settings, log: PartitionLog
@@ -168,7 +189,7 @@ class Assigner:
         self._replicas.fail(assignment, error)
         return _failed(assignment, error)
 
-    def _update(self, replica: Replica, assignment: PartitionAssignment) -> AssignmentResult:
+    async def _update(self, replica: Replica, assignment: PartitionAssignment) -> AssignmentResult:
         """Take a newer epoch or changed settings over; nothing happens when neither is new."""
         if assignment.leader_epoch < replica.leader_epoch:
             return _failed(
@@ -185,6 +206,10 @@ class Assigner:
                 replica.log.reconfigure(settings.log_config, settings.schemas)
                 replica.configure(assignment, settings.config, settings.schemas)
             replica.assignment = assignment
+            if replica.log.damaged and not assignment.opened_before:
+                self._following.stop(replica)
+                loop = asyncio.get_running_loop()
+                await loop.run_in_executor(None, self._mend, replica.log, assignment)
             self._take_role(replica, assignment)
         except RaykafkaError as error:
             return _failed(assignment, error)

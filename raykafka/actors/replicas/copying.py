@@ -15,7 +15,7 @@ from raykafka.actors.replicas.reading import PartitionReader
 from raykafka.actors.replicas.replica import Replica
 from raykafka.actors.replicas.replica_set import ReplicaSet
 from raykafka.clock import Clock
-from raykafka.errors import RaykafkaError, UnknownLeaderEpochError
+from raykafka.errors import LogDamagedError, RaykafkaError, UnknownLeaderEpochError
 from raykafka.log.batch_header import read_header
 from raykafka.log.epochs import find_divergence
 from raykafka.protocol.messages import ErrorResponse
@@ -111,6 +111,8 @@ class ReplicaStream:
                     reply.on_writable(self._go_on)
                 elif not self._is_loading():
                     self._send_from_log()
+        except LogDamagedError as error:
+            self.fail(self.replica.on_damaged(error))
         except RaykafkaError as error:
             self.fail(error)
 

@@ -17,6 +17,7 @@ from raykafka.actors.ports import Buffer
 from raykafka.actors.replicas.replica import Replica
 from raykafka.errors import (
     InvalidRequestError,
+    LogDamagedError,
     OffsetOutOfRangeError,
     RaykafkaError,
 )
@@ -107,11 +108,10 @@ class PartitionReader:
                 if load is not None:
                     return PartitionRead(_where(replica), (), 0, 0, offset, load)
             return self._read(replica, offset, max_bytes, request)
+        except LogDamagedError as error:
+            return _failed(replica, offset, replica.on_damaged(error))
         except RaykafkaError as error:
-            failed = failed_partition(
-                replica.partition.topic_id, replica.partition.partition, error, replica
-            )
-            return PartitionRead(failed, (), 0, 0, offset)
+            return _failed(replica, offset, error)
 
     def _read(
         self, replica: Replica, offset: int, max_bytes: int, request: FetchRequest
@@ -134,6 +134,11 @@ class PartitionReader:
             sizes.append(sum([memoryview(chunk).nbytes for chunk in projected]))
             chunks += projected
         return PartitionRead(_where(replica, sizes), chunks, size, sum(sizes), next_offset)
+
+
+def _failed(replica: Replica, offset: int, error: RaykafkaError) -> PartitionRead:
+    topic_id, partition = replica.partition
+    return PartitionRead(failed_partition(topic_id, partition, error, replica), (), 0, 0, offset)
 
 
 def _attempt(load: Callable[[], None]) -> None:

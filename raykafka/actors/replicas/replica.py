@@ -14,7 +14,7 @@ from raykafka.actors.ports import Buffer, PartitionAssignment, Reply
 from raykafka.actors.replicas.outlets import Outlets
 from raykafka.actors.replicas.waiting import Waiter
 from raykafka.config import TopicConfig
-from raykafka.errors import NotLeaderOrFollowerError, RaykafkaError
+from raykafka.errors import LogDamagedError, NotLeaderOrFollowerError, RaykafkaError
 from raykafka.model import FsyncPolicy, PartitionId, TimestampType
 from raykafka.protocol.messages import ProduceResponse
 from raykafka.replication.effects import AdvanceHighWatermark, ReplicaEffect, ReplyProduce
@@ -173,6 +173,18 @@ class Replica:
                     self.outlets.high_watermarks.moved(self)
             else:
                 self.outlets.proposals.propose(self, effect.isr, effect.partition_epoch)
+
+    def on_damaged(self, error: LogDamagedError) -> RaykafkaError:
+        """A reader has met damage; what it is told.
+
+        Where others are in sync one of them shall lead, and this copy is made again from it.
+        """
+        if len(self.machine.isr) < 2:
+            return error
+        self.outlets.proposals.report_failed(self)
+        return NotLeaderOrFollowerError(
+            f"this copy is damaged and another one is going to lead: {error.message}"
+        )
 
     def on_cut(self, *, now_ms: int) -> None:
         """The follower's log has been cut, or begun anew."""

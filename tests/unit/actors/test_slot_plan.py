@@ -172,11 +172,11 @@ def test_followers_are_told_whom_they_follow() -> None:
     assert state.opened_by == (0, 1)
 
 
-def test_a_change_of_the_isr_is_told_to_the_leader_alone() -> None:
+def test_a_change_of_the_isr_is_told_to_the_leader_and_whom_it_concerns() -> None:
     cluster, actors = replicated()
     cluster.propose("t", [0, 1])
     told = [actor.settle() for actor in actors]
-    assert [len(assignments) for assignments in told] == [1, 0, 0]
+    assert [len(assignments) for assignments in told] == [1, 0, 1]
     (assignment,) = told[0]
     assert (assignment.isr, assignment.partition_epoch) == ((0, 1), 1)
 
