@@ -7,13 +7,24 @@ import inspect
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from raykafka.errors import ERRORS_BY_CODE, RaykafkaError
 from raykafka.network import listening
-from raykafka.protocol import apis, auth, framing, messages
+from raykafka.protocol import (
+    apis,
+    auth,
+    framing,
+    messages,
+    operations_messages,
+    quorum_messages,
+    replication_messages,
+)
 from raykafka.protocol.messages import ApiKey, Message
+from raykafka.quorum.messages import EpochRun, OffsetAndEpoch
+from raykafka.quorum.voters import ReplicaKey, Voter, VotersAt, VoterSet
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests/unit/protocol/golden"
@@ -262,7 +273,8 @@ def _structures() -> Iterator[str]:
     whole = {api.request for api in apis.APIS.values()}
     whole |= {api.response for api in apis.APIS.values() if api.response is not None}
     yield "## Shared structures\n"
-    for name, value in vars(messages).items():
+    modules = (messages, operations_messages, quorum_messages, replication_messages)
+    for name, value in [item for module in modules for item in vars(module).items()]:
         is_message = inspect.isclass(value) and issubclass(value, Message) and value is not Message
         if is_message and value not in whole:
             yield f"### {name}\n"
@@ -270,6 +282,19 @@ def _structures() -> Iterator[str]:
             if text:
                 yield f"{text}\n"
             yield from _fields(value)
+    yield from _arrays()
+
+
+def _arrays() -> Iterator[str]:
+    """What stands as an array of its fields."""
+    for record in (ReplicaKey, Voter, VoterSet, VotersAt, OffsetAndEpoch, EpochRun):
+        yield f"### {record.__name__}\n"
+        yield f"An array of its fields. {_docstring(record)}\n"
+        yield "| field | type | |"
+        yield "| --- | --- | --- |"
+        for field, (annotation, text) in _field_documentation(record).items():
+            yield f"| `{field}` | {_type(annotation)} | {text} |"
+        yield ""
 
 
 def _errors() -> Iterator[str]:
@@ -293,7 +318,7 @@ def _errors() -> Iterator[str]:
 # --- out of the source ----------------------------------------------------------------------------
 
 
-def _field_documentation(message: type[Message]) -> dict[str, tuple[ast.expr, str]]:
+def _field_documentation(message: type[Any]) -> dict[str, tuple[ast.expr, str]]:
     """Annotation and text of every field; the text is the string that follows the field."""
     body = _class_body(message)
     found = {}
@@ -304,7 +329,7 @@ def _field_documentation(message: type[Message]) -> dict[str, tuple[ast.expr, st
     return found
 
 
-def _class_body(message: type[Message]) -> list[ast.stmt]:
+def _class_body(message: type[Any]) -> list[ast.stmt]:
     tree = ast.parse(textwrap.dedent(inspect.getsource(message)))
     definition = tree.body[0]
     assert isinstance(definition, ast.ClassDef)
@@ -317,7 +342,7 @@ def _constant_text(statement: ast.stmt | None) -> str:
     return ""
 
 
-def _docstring(message: type[Message]) -> str:
+def _docstring(message: type[Any]) -> str:
     text = ast.get_docstring(ast.Module(_class_body(message), []))  # not the inherited one
     return text.replace("``", "`") if text else ""
 
@@ -332,6 +357,10 @@ def _type(annotation: ast.expr) -> str:
         case ast.BinOp(left, ast.BitOr(), right):
             return f"{_type(left)} or {_type(right)}"
         case ast.Subscript(ast.Name("list"), item):
+            return f"array of {_type(item)}"
+        case ast.Subscript(ast.Name("tuple"), ast.Tuple([item, ast.Constant(value)])) if (
+            value is ...
+        ):
             return f"array of {_type(item)}"
         case ast.Subscript(ast.Name("tuple"), ast.Tuple(items)):
             return f"array of {' and '.join(_type(item) for item in items)}"

@@ -11,9 +11,11 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from raykafka.actors.machines import ReplicatedMachine
 from raykafka.actors.ports import ActorStarted, Handler, Listener, ListenerFactory, ListenerSpec
+from raykafka.actors.quorum.log import MachineLog
 from raykafka.actors.requests import RequestTasks
-from raykafka.actors.shell import MachineLog, ReplicatedMachine, StateMachineShell
+from raykafka.actors.shell import StateMachineShell
 from raykafka.clock import Clock
 from raykafka.protocol.messages import ApiKey, Message
 

@@ -48,6 +48,7 @@ from raykafka.controller.commands import (
     UnregisterBroker,
 )
 from raykafka.controller.image import MetadataImage
+from raykafka.controller.image_codec import decode_image, encode_image
 from raykafka.controller.settings import Settings
 from raykafka.controller.updates import ControllerElected, Update
 from raykafka.controller.updates import decode as decode_update
@@ -76,6 +77,15 @@ class ClusterMetadataMachine:
     def view(self) -> MetadataImage:
         """The image, to be shown to others once the records that led to it are durable."""
         return self.image
+
+    def restore(self, data: bytes) -> None:
+        """Begin with the image in a snapshot."""
+        self.image = decode_image(data)
+
+    @staticmethod
+    def encode_view(view: MetadataImage) -> bytes:
+        """The image as it stands in a snapshot."""
+        return encode_image(view)
 
     @staticmethod
     def encode(record: Update) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from raykafka.errors import InvalidRequestError, ProtocolError, UnsupportedVersionError
-from raykafka.protocol import messages, operations_messages, replication_messages
+from raykafka.protocol import messages, operations_messages, quorum_messages, replication_messages
 from raykafka.protocol.messages import ApiKey, ApiVersionRange, ErrorResponse, Message
 
 EVERY_LISTENER: Final = "every listener"
@@ -175,6 +175,42 @@ APIS: Final[Mapping[ApiKey, Api]] = {
             replication_messages.FailReplicasResponse,
             CONTROLLER,
             broker_only=True,
+        ),
+        Api(
+            ApiKey.QUORUM_VOTE,
+            quorum_messages.QuorumVoteRequest,
+            quorum_messages.QuorumVoteResponse,
+            CONTROLLER,
+            broker_only=True,
+        ),
+        Api(
+            ApiKey.QUORUM_APPEND,
+            quorum_messages.QuorumAppendRequest,
+            quorum_messages.QuorumAppendResponse,
+            CONTROLLER,
+            payload=True,
+            broker_only=True,
+        ),
+        Api(
+            ApiKey.END_QUORUM_EPOCH,
+            quorum_messages.EndQuorumEpochRequest,
+            None,
+            CONTROLLER,
+            broker_only=True,
+        ),
+        Api(
+            ApiKey.FETCH_SNAPSHOT,
+            quorum_messages.FetchSnapshotRequest,
+            quorum_messages.FetchSnapshotResponse,
+            CONTROLLER,
+            response_payload=True,
+            broker_only=True,
+        ),
+        Api(
+            ApiKey.DESCRIBE_QUORUM,
+            quorum_messages.DescribeQuorumRequest,
+            quorum_messages.DescribeQuorumResponse,
+            CONTROLLER,
         ),
         Api(
             ApiKey.ALTER_PARTITION_REASSIGNMENTS,

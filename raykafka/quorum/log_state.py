@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from raykafka.errors import IllegalStateError
 from raykafka.log.epochs import LeaderEpochCache
 from raykafka.quorum.messages import EpochRun, OffsetAndEpoch
-from raykafka.quorum.voters import VotersAt, VoterSet
+from raykafka.quorum.voters import Voter, VotersAt, VoterSet
 
 
 class LogState:
@@ -42,6 +42,17 @@ class LogState:
     def voters(self) -> VotersAt:
         """The newest voters, committed or not: they count from the moment they are appended."""
         return self._voters[-1]
+
+    @property
+    def has_voters(self) -> bool:
+        """Whether the log or its snapshot names the voters."""
+        return self.voters.offset >= 0
+
+    def move_voter(self, voter: Voter) -> None:
+        """Note where a voter listens now; the next record with voters will say so."""
+        offset, voters = self.voters
+        if voters.holds(voter.key):
+            self._voters[-1] = VotersAt(offset, voters.with_voter(voter))
 
     def voters_between(self, start: int, end: int) -> tuple[VotersAt, ...]:
         """Voter sets whose records stand from ``start`` to before ``end``."""

@@ -7,8 +7,14 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
+from raykafka.actors.quorum.files import QuorumState, Snapshot
+from raykafka.actors.quorum.log import LogBatch, encode_voters
 from raykafka.errors import InvalidRequestError
 from raykafka.model import Endpoint
+from raykafka.quorum.messages import OffsetAndEpoch
+from raykafka.quorum.voters import VoterSet
 
 
 class Add(NamedTuple):
@@ -48,11 +54,31 @@ class SumMachine:
     def decode(self, data: bytes) -> int:
         return int(data)
 
+    def encode_view(self, view: int) -> bytes:
+        return str(view).encode()
+
+    def restore(self, data: bytes) -> None:
+        self.total = int(data)
+
+
+class MemoryDisk:
+    """What a ``MemoryLog`` leaves behind."""
+
+    def __init__(self) -> None:
+        self.batches: list[LogBatch] = []
+        self.state: QuorumState | None = None
+        self.snapshot: Snapshot | None = None
+
+    @property
+    def groups(self) -> list[list[bytes]]:
+        """Records of the service, as they were written together."""
+        return [batch.records for batch in self.batches if not batch.is_control]
+
 
 class MemoryLog:
     """A ``MachineLog`` whose disk is a list; ``hold`` keeps flushes waiting until ``release``."""
 
-    def __init__(self, disk: list[list[bytes]]) -> None:
+    def __init__(self, disk: MemoryDisk) -> None:
         self.disk = disk
         self.flushes = 0
         self.closed = False
@@ -63,17 +89,69 @@ class MemoryLog:
         self._open.set()
 
     @property
+    def state(self) -> QuorumState | None:
+        return self.disk.state
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        return self.disk.snapshot
+
+    @property
+    def start(self) -> OffsetAndEpoch:
+        return OffsetAndEpoch(0, -1) if self.snapshot is None else self.snapshot.last
+
+    @property
     def end_offset(self) -> int:
-        return sum(map(len, self.disk))
+        return self.disk.batches[-1].end_offset if self.disk.batches else self.start.offset
 
-    def replay(self) -> Iterator[list[bytes]]:
-        yield from [list(group) for group in self.disk]
+    @property
+    def epochs(self) -> list[tuple[int, int]]:
+        entries: list[tuple[int, int]] = []
+        for batch in self.disk.batches:
+            if not entries or entries[-1][0] != batch.epoch:
+                entries.append((batch.epoch, batch.offset))
+        return entries
 
-    def append(self, records: Sequence[bytes], now_ms: int) -> None:
+    def replay(self, start: int, end: int) -> Iterator[LogBatch]:
+        assert start >= self.start.offset
+        yield from [batch for batch in self.disk.batches if start <= batch.offset < end]
+
+    def append(self, records: Sequence[bytes], epoch: int, now_ms: int) -> None:
         error, self.append_error = self.append_error, None
         if error is not None:
             raise error
-        self.disk.append(list(records))
+        self.disk.batches.append(LogBatch(self.end_offset, epoch, list(records)))
+
+    def append_voters(self, voters: VoterSet, epoch: int, now_ms: int) -> None:
+        batch = LogBatch(self.end_offset, epoch, [encode_voters(voters)], is_control=True)
+        self.disk.batches.append(batch)
+
+    def read(self, start: int, max_bytes: int, end: int) -> tuple[bytes, int]:
+        found = list(self.replay(start, end))[: 1 + max_bytes // 100]
+        return msgspec.msgpack.encode(found), found[-1].end_offset
+
+    def check(self, data: bytes, start: int, end: int) -> None:
+        batches = self._decoded(data)
+        assert not batches or (batches[0].offset, batches[-1].end_offset) == (start, end)
+
+    def append_fetched(self, data: bytes, start: int, now_ms: int) -> None:
+        new = [batch for batch in self._decoded(data) if batch.offset >= start]
+        assert new[0].offset == self.end_offset
+        self.disk.batches += new
+
+    def truncate_to(self, end: int) -> None:
+        self.disk.batches = [batch for batch in self.disk.batches if batch.offset < end]
+        assert self.end_offset == end
+
+    def save_state(self, state: QuorumState) -> None:
+        self.disk.state = state
+
+    def save_snapshot(self, snapshot: Snapshot, now_ms: int) -> None:
+        kept = [batch for batch in self.disk.batches if batch.offset >= snapshot.last.offset]
+        self.disk.snapshot, self.disk.batches = snapshot, kept
+
+    def install_snapshot(self, snapshot: Snapshot) -> None:
+        self.disk.snapshot, self.disk.batches = snapshot, []
 
     def flush(self) -> None:
         self.flushing.set()
@@ -92,6 +170,10 @@ class MemoryLog:
 
     def release(self) -> None:
         self._open.set()
+
+    @staticmethod
+    def _decoded(data: bytes) -> list[LogBatch]:
+        return msgspec.msgpack.decode(data, type=list[LogBatch]) if data else []
 
 
 class RecordedReply:

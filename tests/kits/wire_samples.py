@@ -89,6 +89,18 @@ from raykafka.protocol.operations_messages import (
     UnregisterBrokerRequest,
     UnregisterBrokerResponse,
 )
+from raykafka.protocol.quorum_messages import (
+    DescribeQuorumRequest,
+    DescribeQuorumResponse,
+    EndQuorumEpochRequest,
+    FetchSnapshotRequest,
+    FetchSnapshotResponse,
+    QuorumAppendRequest,
+    QuorumAppendResponse,
+    QuorumReplicaInfo,
+    QuorumVoteRequest,
+    QuorumVoteResponse,
+)
 from raykafka.protocol.replication_messages import (
     ActorHeartbeatRequest,
     ActorHeartbeatResponse,
@@ -105,7 +117,10 @@ from raykafka.protocol.replication_messages import (
     ReplicateRequest,
     ReplicateResponse,
 )
+from raykafka.quorum.messages import EpochRun, OffsetAndEpoch
+from raykafka.quorum.voters import ReplicaKey, Voter, VotersAt, VoterSet
 
+VOTER, PEER = ReplicaKey(0, "d0"), ReplicaKey(1, "d1")
 TOPIC_ID = "0123456789abcdef0123456789abcdef"
 FAILED = {"error_code": 7, "error_message": "timed out"}
 BATCH = bytes(range(24))
@@ -178,6 +193,30 @@ REQUESTS: dict[ApiKey, tuple[Message, bytes]] = {
         ),
         b"",
     ),
+    ApiKey.QUORUM_VOTE: (
+        QuorumVoteRequest(4, VOTER, PEER, OffsetAndEpoch(90, 3), True, "10.0.0.1", 9000),
+        b"",
+    ),
+    ApiKey.QUORUM_APPEND: (
+        QuorumAppendRequest(
+            4,
+            VOTER,
+            PEER,
+            OffsetAndEpoch(90, 3),
+            (EpochRun(3, 90), EpochRun(4, 92)),
+            95,
+            91,
+            17,
+            (VotersAt(92, VoterSet((Voter(0, "d0", "10.0.0.1", 9000),))),),
+            OffsetAndEpoch(80, 2),
+            "10.0.0.1",
+            9000,
+        ),
+        b"\x09\x0a",
+    ),
+    ApiKey.END_QUORUM_EPOCH: (EndQuorumEpochRequest(4, VOTER, (PEER,)), b""),
+    ApiKey.FETCH_SNAPSHOT: (FetchSnapshotRequest(OffsetAndEpoch(80, 2), 4096, 1 << 16), b""),
+    ApiKey.DESCRIBE_QUORUM: (DescribeQuorumRequest(), b""),
     ApiKey.FAIL_REPLICAS: (FailReplicasRequest(2, 1, 5, [FailedReplicaInfo("t-1", 3)]), b""),
     ApiKey.ALTER_PARTITION_REASSIGNMENTS: (
         AlterPartitionReassignmentsRequest([PartitionReassignment("flights", 1, [3, 1, 2])]),
@@ -318,6 +357,25 @@ RESPONSES: dict[ApiKey, tuple[Message, bytes]] = {
         b"\x07\x08",
     ),
     ApiKey.REPLICA_POSITION: (ErrorResponse(**FAILED), b""),
+    ApiKey.QUORUM_VOTE: (QuorumVoteResponse(4, True, True, **FAILED), b""),
+    ApiKey.QUORUM_APPEND: (
+        QuorumAppendResponse(4, PEER, 17, True, 95, OffsetAndEpoch(60, 2), **FAILED),
+        b"",
+    ),
+    ApiKey.END_QUORUM_EPOCH: (ErrorResponse(**FAILED), b""),
+    ApiKey.FETCH_SNAPSHOT: (FetchSnapshotResponse(9000, **FAILED), b"\x0b"),
+    ApiKey.DESCRIBE_QUORUM: (
+        DescribeQuorumResponse(
+            1,
+            0,
+            4,
+            91,
+            80,
+            [QuorumReplicaInfo(1, "d1", "10.0.0.2", 9001, False, 90, 5, 12)],
+            **FAILED,
+        ),
+        b"",
+    ),
     ApiKey.ACTOR_HEARTBEAT: (
         ActorHeartbeatResponse(2000, True, [ControllerEndpoint("10.0.0.1", 9000)], **FAILED),
         b"",

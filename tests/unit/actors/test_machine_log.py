@@ -26,18 +26,27 @@ def opened(store: MemoryStore) -> PartitionMachineLog:
 
 
 def contents(store: MemoryStore) -> list[list[bytes]]:
-    return list(opened(store).replay())
+    log = opened(store)
+    return [
+        batch.records
+        for batch in log.replay(log.start.offset, log.end_offset)
+        if not batch.is_control
+    ]
+
+
+def replayed(log: PartitionMachineLog) -> list[list[bytes]]:
+    return [batch.records for batch in log.replay(0, log.end_offset)]
 
 
 def test_groups_come_back_as_they_were_written() -> None:
     store = MemoryStore()
     log = opened(store)
-    assert list(log.replay()) == []
+    assert replayed(log) == []
     groups = [[b"a"], [b"b", b"", b"c" * 100_000], [bytes([index]) for index in range(50)]]
     for group in groups:
-        log.append(group, 1)
+        log.append(group, 0, 1)
     log.flush()
-    assert list(log.replay()) == groups
+    assert replayed(log) == groups
     assert log.end_offset == 54
     log.close()
     assert contents(store) == groups
@@ -45,19 +54,24 @@ def test_groups_come_back_as_they_were_written() -> None:
 
 def test_each_owner_writes_in_an_epoch_of_its_own() -> None:
     store = MemoryStore()
-    for epoch in range(3):
-        log = opened(store)
-        log.append([b"x"], 1)
-        log.flush()
-        assert log._log.epochs.latest_epoch == epoch
+    for epoch in range(1, 4):
+
+        async def live() -> None:
+            shell = StateMachineShell("sums", SumMachine, lambda: opened(store), ManualClock())
+            await shell.load()
+            await shell.submit(Add(1))
+            await shell.close()
+
+        asyncio.run(live())
+        assert opened(store).epochs[-1][0] == epoch
 
 
 def test_a_torn_tail_is_dropped_whole() -> None:
     store = MemoryStore()
     log = opened(store)
-    log.append([b"kept"], 1)
+    log.append([b"kept"], 0, 1)
     whole = store.size(ACTIVE)
-    log.append([b"torn", b"torn too"], 1)
+    log.append([b"torn", b"torn too"], 0, 1)
     end = store.size(ACTIVE)
     for size in range(end - 1, whole - 1, -7):
         store.truncate(ACTIVE, size)
@@ -68,7 +82,7 @@ def test_a_flipped_bit_is_refused_not_skipped() -> None:
     store = MemoryStore()
     log = opened(store)
     for value in (b"first", b"second", b"third"):
-        log.append([value * 10], 1)
+        log.append([value * 10], 0, 1)
     log.flush()
     data = bytes(store.read(ACTIVE, 0, store.size(ACTIVE)))
     store.corrupt(ACTIVE, data.index(b"second" * 10))

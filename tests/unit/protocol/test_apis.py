@@ -8,7 +8,13 @@ import msgspec
 import pytest
 
 from raykafka.errors import InvalidRequestError, ProtocolError, UnsupportedVersionError
-from raykafka.protocol import apis, messages, operations_messages, replication_messages
+from raykafka.protocol import (
+    apis,
+    messages,
+    operations_messages,
+    quorum_messages,
+    replication_messages,
+)
 from raykafka.protocol.messages import (
     ApiKey,
     ErrorResponse,
@@ -36,7 +42,7 @@ def test_every_request_and_response_type_is_in_the_table() -> None:
     in_table |= {api.response for api in apis.APIS.values() if api.response}
     defined = {
         value
-        for module in (messages, replication_messages, operations_messages)
+        for module in (messages, operations_messages, quorum_messages, replication_messages)
         for name, value in vars(module).items()
         if re.search("(Request|Response)$", name) and issubclass(value, Message)
     }

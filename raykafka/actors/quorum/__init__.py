@@ -1,0 +1,1 @@
+"""One replica of a quorum at work: its log's queue, its connections, its timers."""
