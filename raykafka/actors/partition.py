@@ -36,6 +36,7 @@ from raykafka.actors.replicas.queries import QueryHandler
 from raykafka.actors.replicas.reading import PartitionReader
 from raykafka.actors.replicas.replica import Replica
 from raykafka.actors.replicas.replica_set import ReplicaSet
+from raykafka.actors.replicas.throttle import Throttle
 from raykafka.actors.replicas.upkeep import Upkeep
 from raykafka.actors.replicas.waiting import WakeQueue
 from raykafka.actors.requests import RequestTasks
@@ -187,15 +188,16 @@ class PartitionActor:
         )
         reader = PartitionReader(environment.host_id)
         requests = RequestTasks()
+        throttle = Throttle()
         handlers = _handlers(
             ProduceHandler(replicas, wake, flusher, disk_guard, clock),
             FetchHandler(replicas, reader, loop, clock, config.max_parked_fetches),
             QueryHandler(replicas, disk_guard, clock),
-            CopyHandler(replicas, reader, clock),
+            CopyHandler(replicas, reader, throttle, clock),
             requests,
         )
         listener, endpoint = await listen(environment.listener_factory, self.spec, config, handlers)
-        outlets = Outlets(wake, high_watermarks, channel)
+        outlets = Outlets(wake, high_watermarks, channel, throttle)
         assigner = Assigner(
             replicas, store, outlets, flusher, following, turn, clock, config, self.spec.broker_id
         )

@@ -43,6 +43,7 @@ class Brokers:
         self.actors: dict[int, PartitionActor] = {}
         self.endpoints: dict[int, Endpoint] = {}
         self.topic_configs: dict[str, str] = {}
+        self.throttled_rate = -1
         self._lives: dict[int, int] = {}
         self._version = 0
         self._opened: set[tuple[int, int]] = set()
@@ -114,6 +115,7 @@ class Brokers:
             replicas=tuple(self.ids),
             isr=members,
             partition_epoch=self._version,
+            throttled_rate=self.throttled_rate,
         )
         self._opened.add((broker_id, partition))
         [result] = await self.actors[broker_id].assign([assignment], [])

@@ -258,3 +258,24 @@ def test_a_leader_that_meets_damage_asks_for_another_and_copies_it_anew(tmp_path
         leader.close()
 
     play(tmp_path, scenario)
+
+
+def test_a_throttled_copy_takes_its_time_and_holds_up_nobody(tmp_path: Path) -> None:
+    async def scenario(brokers: Brokers) -> None:
+        loop = asyncio.get_running_loop()
+        await brokers.lead(0, 1, isr=[0, 1], told=[0, 1])
+        leader = await brokers.connect(0)
+        for _ in range(40):
+            await produced(leader, bytes(100_000), epoch=1)
+        brokers.throttled_rate = 8_000_000
+        began = loop.time()
+        await brokers.lead(0, 1, isr=[0, 1])
+        while brokers.replica(2).log.log_end_offset < 40:
+            before = loop.time()
+            await produced(leader, b"live", epoch=1)
+            assert loop.time() - before < 5
+        # 4 MB at 8 MB/s, the first frame and the first credit for nothing.
+        assert loop.time() - began > 0.2
+        leader.close()
+
+    play(tmp_path, scenario)

@@ -1,8 +1,8 @@
 """What a partition actor still has to be told: the image against what it has acknowledged.
 
 A replica is told again in a new leader epoch, of another listener of its leader, of other settings
-and schemas, and whether its copy counts; the leader also of everything else that changes its partition's state. Without a leader
-the replicas are told that there is none: they stop serving.
+and schemas, and whether its copy counts; the leader also of everything else that changes its
+partition's state. Without a leader the replicas are told that there is none: they stop serving.
 
 Pure bookkeeping. A topic whose state object has not changed since it was settled is skipped, so a
 look at a large cluster costs a comparison per topic.

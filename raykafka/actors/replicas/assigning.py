@@ -175,6 +175,7 @@ class Assigner:
         """Lead, follow, or wait for a leader; raises ``FencedLeaderEpochError``."""
         now_ms = self._clock.monotonic_ms()
         if assignment.leader_id == self._local_id:
+            self._outlets.throttle.rate = assignment.throttled_rate
             self._following.stop(replica)
             replica.lead(assignment, now_ms=now_ms)
             return
@@ -182,6 +183,7 @@ class Assigner:
             self._following.stop(replica)
         if assignment.leader_epoch > replica.leader_epoch or replica.machine.role is Role.OFFLINE:
             replica.follow(assignment, now_ms=now_ms)
+        self._following.throttle.rate = assignment.throttled_rate
         if assignment.leader is not None:
             self._following.follow(replica, assignment.leader)
 

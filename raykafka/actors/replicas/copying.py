@@ -7,6 +7,7 @@ follower's position is its acknowledgement and gives credit back.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from raykafka.actors.ports import Buffer, Reply
 from raykafka.actors.replicas.reading import PartitionReader
 from raykafka.actors.replicas.replica import Replica
 from raykafka.actors.replicas.replica_set import ReplicaSet
+from raykafka.actors.replicas.throttle import Throttle
 from raykafka.clock import Clock
 from raykafka.errors import LogDamagedError, RaykafkaError, UnknownLeaderEpochError
 from raykafka.log.batch_header import read_header
@@ -38,9 +40,9 @@ class ReplicaStream:
         "_blocked",
         "_credit",
         "_forget",
+        "_handler",
         "_loaded",
         "_next_offset",
-        "_reader",
         "_reply",
         "_sent_bytes",
         "_told",
@@ -54,7 +56,7 @@ class ReplicaStream:
         replica: Replica,
         request: ReplicateRequest,
         reply: Reply,
-        reader: PartitionReader,
+        handler: CopyHandler,
         forget: Callable[[], None],
     ) -> None:
         """``forget`` is called once, when the stream has ended."""
@@ -62,7 +64,7 @@ class ReplicaStream:
         self.replica_id = request.replica_id
         self.ended = False
         self._reply = reply
-        self._reader = reader
+        self._handler = handler
         self._forget = forget
         self._credit = request.credit_bytes
         self._next_offset = request.offset
@@ -148,7 +150,7 @@ class ReplicaStream:
             return False
         self._loaded = offset
         self._blocked = True
-        self._reader.load(load, self._go_on)
+        self._handler.reader.load(load, self._go_on)
         return True
 
     def _send_from_log(self) -> None:
@@ -161,7 +163,13 @@ class ReplicaStream:
             # A later leader may have this cut off the file, and no mapping of what is cut may live.
             batches = [bytes(batch) for batch in batches]
         sizes = [len(batch) for batch in batches]
-        self._send(batches, sizes, sum(sizes), next_offset)
+        size = sum(sizes)
+        self._send(batches, sizes, size, next_offset)
+        if self.replica_id not in self.replica.machine.isr:
+            pause_s = self._handler.throttle.take(size, self._handler.clock.monotonic_ms())
+            if pause_s > 0:
+                self._blocked = True
+                asyncio.get_running_loop().call_later(pause_s, self._go_on)
 
     def _send(
         self, batches: Sequence[Buffer], sizes: list[int], size: int, next_offset: int
@@ -176,10 +184,13 @@ class ReplicaStream:
 class CopyHandler:
     """Owns the streams of one partition actor's followers."""
 
-    def __init__(self, replicas: ReplicaSet, reader: PartitionReader, clock: Clock) -> None:
+    def __init__(
+        self, replicas: ReplicaSet, reader: PartitionReader, throttle: Throttle, clock: Clock
+    ) -> None:
+        self.reader = reader
+        self.clock = clock
+        self.throttle = throttle
         self._replicas = replicas
-        self._reader = reader
-        self._clock = clock
         self._streams: dict[object, dict[int, ReplicaStream]] = {}
         """By connection and correlation id."""
 
@@ -190,7 +201,7 @@ class CopyHandler:
         ``UnknownLeaderEpochError`` where the follower knows more than this leader yet.
         """
         replica = self._replicas.leader(
-            request.topic_id, request.partition, request.leader_epoch, self._clock.monotonic_ms()
+            request.topic_id, request.partition, request.leader_epoch, self.clock.monotonic_ms()
         )
         machine, log = replica.machine, replica.log
         if request.replica_id not in machine.in_sync.replicas:
@@ -216,11 +227,11 @@ class CopyHandler:
         def forget() -> None:
             streams.pop(session, None)
 
-        stream = ReplicaStream(replica, request, reply, self._reader, forget)
+        stream = ReplicaStream(replica, request, reply, self, forget)
         streams[session] = stream
         replica.streams[request.replica_id] = stream
         event = FollowerAttached(request.replica_id, request.incarnation, request.offset)
-        replica.apply(machine.on_event(event, now_ms=self._clock.monotonic_ms()))
+        replica.apply(machine.on_event(event, now_ms=self.clock.monotonic_ms()))
         stream.pump()
         stream.tell_high_watermark()
 
@@ -233,7 +244,7 @@ class CopyHandler:
         replica = stream.replica
         replica.apply(
             replica.machine.on_follower_advanced(
-                stream.replica_id, request.offset, self._clock.monotonic_ms()
+                stream.replica_id, request.offset, self.clock.monotonic_ms()
             )
         )
         stream.on_position(request.received_bytes)

@@ -15,6 +15,7 @@ from typing import Final
 from raykafka.actors.ports import PeerConnection
 from raykafka.actors.replicas.leader_link import Connect, LeaderLink
 from raykafka.actors.replicas.replica import Replica
+from raykafka.actors.replicas.throttle import Throttle
 from raykafka.clock import Clock
 from raykafka.errors import ConnectionLostError, CorruptMessageError, DiskFullError, RaykafkaError
 from raykafka.log.batch_header import BatchHeader, verify
@@ -74,6 +75,13 @@ class FollowedPartition:
         offset = log.flushed_offset if self._durable else log.log_end_offset
         position = ReplicaPositionRequest(self._session, offset, self._received_bytes)
         connection.send(ApiKey.REPLICA_POSITION, position)
+
+    def _acknowledge_in(self, pause_s: float) -> None:
+        """At once, or later so that the leader sends no faster than it may."""
+        if pause_s > 0:
+            asyncio.get_running_loop().call_later(pause_s, self.acknowledge)
+        else:
+            self.acknowledge()
 
     def _open(self) -> None:
         connection, replica = self._connection, self.replica
@@ -146,7 +154,7 @@ class FollowedPartition:
             if self._durable:
                 following.flush_soon(replica)
             else:
-                self.acknowledge()
+                self._acknowledge_in(following.pause_for(replica, position))
         replica.leader_log_start = answer.log_start_offset
         replica.apply(
             machine.on_event(
@@ -195,6 +203,7 @@ class Following:
         self.clock = clock
         self.flush_soon = flush_soon
         self.on_log_failed = on_log_failed
+        self.throttle = Throttle()
         self._connect = connect
         self._turn = turn
         self._links: dict[Endpoint, LeaderLink] = {}
@@ -213,6 +222,12 @@ class Following:
         if link is None:
             link = self._links[leader] = LeaderLink(leader, self._connect)
         link.add(followed)
+
+    def pause_for(self, replica: Replica, size: int) -> float:
+        """Seconds to wait before ``size`` bytes that came are acknowledged."""
+        if replica.assignment.opened_before:
+            return 0.0  # it may be in sync, and producers wait for it
+        return self.throttle.take(size, self.clock.monotonic_ms())
 
     def stop(self, replica: Replica) -> None:
         """Copy ``replica`` no more: it leads, it goes, or nobody leads."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
+from raykafka.actors.replicas.throttle import Throttle
 from raykafka.actors.replicas.waiting import WakeQueue
 
 if TYPE_CHECKING:
@@ -55,11 +56,17 @@ class HighWatermarks:
 class Outlets:
     """What a replica reaches beyond itself."""
 
-    __slots__ = ("high_watermarks", "proposals", "wake")
+    __slots__ = ("high_watermarks", "proposals", "throttle", "wake")
 
     def __init__(
-        self, wake: WakeQueue, high_watermarks: HighWatermarks, proposals: Proposals
+        self,
+        wake: WakeQueue,
+        high_watermarks: HighWatermarks,
+        proposals: Proposals,
+        throttle: Throttle,
     ) -> None:
         self.wake = wake
         self.high_watermarks = high_watermarks
         self.proposals = proposals
+        self.throttle = throttle
+        """Of what is sent to followers that are not in sync."""
