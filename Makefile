@@ -18,7 +18,7 @@ help:
 	@echo "make check   lint, types, import rules and the tests that need no Ray: under a minute"
 	@echo "make sim     simulated clusters, one per seed: SEEDS=n (1000) from FIRST=s (1)"
 	@echo "make docs    write the pages that are generated from the code"
-	@echo "make bench   side by side with Apache Kafka: the rows with targets, under 10 minutes"
+	@echo "make bench   side by side with Apache Kafka: the rows with targets, about 20 minutes"
 	@echo "make bench-full    every workload, every peer: sweeps, load curves, fan-out, catch-up"
 	@echo "make bench-floor   against a bare socket server, and how it scales"
 	@echo "make bench-peers   install the peers' servers (Debian packages; needs root)"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench.headline import cold_start, partitions, work
+from bench.headline import cold_start, copies, faults, partitions, work
 from bench.headline.session import Session, settle
 from bench.measuring.records import Records
 from bench.measuring.statistics import percentile
@@ -177,6 +177,14 @@ class Case:
     measure: Callable[[Session], None]
     warm_up: int = 1
     """Rounds whose figures are thrown away: a JVM compiles while it runs."""
+    copies: int = 1
+    """Of every partition."""
+    most: int | None = None
+    """Rounds that are enough, where one takes long or strikes more than once."""
+
+    def rounds(self, runs: int) -> int:
+        """Of those whose figures count."""
+        return runs if self.most is None else min(runs, self.most)
 
 
 CASES = {
@@ -189,5 +197,9 @@ CASES = {
     "one-record-batches": Case(one_record_batches, warm_up=0),
     "ray-data": Case(datasets, warm_up=0),
     "cold-start-joining": Case(cold_start.joining, warm_up=0),
+    "three-copies": Case(copies.three_copies, copies=3),
+    "killed-leader": Case(faults.killed_leader, warm_up=0, copies=3, most=2),
+    "silent-leader": Case(faults.silent_leader, warm_up=0, copies=3, most=2),
+    "empty-disk": Case(copies.empty_disk, warm_up=0, copies=3, most=3),
 }
 """In this order: the first one needs a machine on which nothing runs yet."""

@@ -28,7 +28,7 @@ def run(cases: Sequence[str], runs: int, out: Path) -> list[dict[str, Any]]:
     noisy minute hits all of them. Rows of other cases keep their places without figures.
     """
     chosen = [name for name in CASES if not cases or name in cases]
-    total = sum(runs + CASES[name].warm_up for name in chosen)
+    total = sum(CASES[name].rounds(runs) + CASES[name].warm_up for name in chosen)
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
     )  # fmt: skip
@@ -38,9 +38,11 @@ def run(cases: Sequence[str], runs: int, out: Path) -> list[dict[str, Any]]:
         session = Session([make() for make in PEERS.values()], _teller(progress, task))
         try:
             for name in chosen:
-                for round_ in range(-CASES[name].warm_up, runs):
+                case = CASES[name]
+                session.use_copies(case.copies)
+                for round_ in range(-case.warm_up, case.rounds(runs)):
                     session.counting = round_ >= 0
-                    CASES[name].measure(session)
+                    case.measure(session)
                     progress.advance(task)
             facts = environment(session.folder)
         finally:

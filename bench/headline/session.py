@@ -38,6 +38,8 @@ class Session:
         """Runs that lost, doubled, reordered or changed records, or failed."""
         self.counting = False
         """Off during the warm-up round, whose figures are thrown away."""
+        self.copies = 1
+        """Of every topic; peers are started with as many brokers as that takes."""
         self._peers = {peer.name: peer for peer in peers}
         self._running: dict[str, Peer] = {}
         self._workers: dict[str, Worker] = {}
@@ -47,10 +49,19 @@ class Session:
         for worker in self._workers.values():
             worker.stop()
         self._workers.clear()
+        self._stop_peers()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def use_copies(self, copies: int) -> None:
+        """From now on; servers that were started for another number of copies are stopped."""
+        if copies != self.copies:
+            self._stop_peers()
+            self.copies = copies
+
+    def _stop_peers(self) -> None:
         for peer in self._running.values():
             peer.stop()
         self._running.clear()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def offers(self, client: Client) -> bool:
         """Whether a client can be used here; if not, ``missing`` says why from now on."""
@@ -65,9 +76,9 @@ class Session:
             peer = self._peers[name]
             self.say(f"starting {name}")
             self._running[name] = peer
-            folder = self.folder / name
+            folder = self.folder / f"{name}-{next(self._names)}"
             folder.mkdir()
-            peer.start(folder)
+            peer.start(folder, self.copies)
         return self._running[name]
 
     def worker(self, client: Client) -> Worker:
@@ -106,7 +117,7 @@ class Session:
     @contextmanager
     def topic(self, client: Client, partitions: int = 1) -> Iterator[Topic]:
         """A fresh topic, deleted afterwards so that the next run finds the same disk."""
-        topic = Topic(f"bench-{next(self._names)}", partitions)
+        topic = Topic(f"bench-{next(self._names)}", partitions, self.copies)
         peer = self.peer(client.peer)
         peer.create_topic(topic)
         try:

@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 from typing import NamedTuple, TypeVar
 
 from bench.measuring.records import Records, heads
-from bench.measuring.verification import Taken, verify
+from bench.measuring.verification import Taken, VoidRunError, verify
 from bench.peers.api import Address, Client, ConsumerDriver, Options, Topic
 
 T = TypeVar("T")
@@ -127,6 +127,50 @@ def end_to_end(
         receiver.join(timeout=5)
         receiver.kill()
     return samples[_WARM_UP_ACKS:]
+
+
+class Paced(NamedTuple):
+    """When each record was sent and acknowledged, on the monotonic clock of the machine."""
+
+    sent_ns: list[int]
+    acked_ns: list[int]
+
+
+def paced(
+    client: Client, address: Address, topic: Topic, options: Options, records: Records, rate: float
+) -> Paced:
+    """Send ``rate`` records a second whatever happens, and wait until all are acknowledged.
+
+    Raises ``VoidRunError`` when one of them was not.
+    """
+    driver = client.producer(address, topic, options)
+    sent, acked, failures = [0] * records.count, [0] * records.count, []
+
+    def send(number: int) -> None:
+        def fate(error: Exception | None) -> None:
+            acked[number] = time.monotonic_ns()
+            if error is not None:
+                failures.append(error)
+
+        sent[number] = time.monotonic_ns()
+        driver.send(records.stamped(number, sent[number]), fate)
+
+    try:
+        send(0)
+        driver.flush()  # connected from here on
+        start = time.monotonic()
+        for number in range(1, records.count):
+            pause = start + number / rate - time.monotonic()
+            if pause > 0:
+                time.sleep(pause)
+            send(number)
+            driver.poll()
+        driver.flush()
+    finally:
+        driver.close()
+    if failures:
+        raise VoidRunError(f"{len(failures)} records failed, the first: {failures[0]}")
+    return Paced(sent, acked)
 
 
 def _expect(pipe: Connection) -> int:

@@ -94,6 +94,14 @@ class Peer(ABC):
     def delete_topic(self, name: str) -> None:
         """Remove a topic and its records."""
 
+    def leader_pids(self, topic: Topic, *, whole_node: bool) -> list[int]:
+        """The process that leads partition 0 of a topic, or all processes of its node."""
+        raise NotOfferedError(f"{self.name} has no leaders here")
+
+    def restore(self, topic: Topic) -> None:
+        """Start again what was killed; returns when all copies of a topic are in sync."""
+        raise NotOfferedError(f"{self.name} keeps no copies here")
+
 
 class ProducerDriver(ABC):
     """A connected producer for one topic."""

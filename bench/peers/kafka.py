@@ -28,6 +28,7 @@ HOST = "127.0.0.1"
 START_S = 90.0
 REQUEST_S = 60.0
 STOP_S = 3.0
+HEAP_OF_SEVERAL = "512m"
 JVM_OPTIONS = (
     "-server",
     "-XX:+UseG1GC",
@@ -128,7 +129,7 @@ class Kafka(Peer):
         self._nodes = _new_nodes(folder, 1 if copies == 1 else 3)
         try:
             self._format(folder)
-            heap = "1g" if len(self._nodes) == 1 else "512m"
+            heap = "1g" if len(self._nodes) == 1 else HEAP_OF_SEVERAL
             started = time.monotonic()
             for node in self._nodes:
                 self._servers.append(_start_server(node, heap))
@@ -200,6 +201,28 @@ class Kafka(Peer):
 
     def pids(self) -> list[int]:
         return [server.pid for server in self._servers]
+
+    def leader_pids(self, topic: Topic, *, whole_node: bool) -> list[int]:
+        """One process is all there is of a node."""
+        assert self._admin is not None
+        known = self._admin.list_topics(topic.name, REQUEST_S).topics[topic.name]
+        return [self._servers[known.partitions[0].leader - 1].pid]
+
+    def restore(self, topic: Topic) -> None:
+        for place, (node, server) in enumerate(zip(self._nodes, self._servers, strict=True)):
+            if server.poll() is not None:
+                self._servers[place] = _start_server(node, HEAP_OF_SEVERAL)
+        self._until(time.monotonic() + START_S, lambda: self._all_in_sync(topic))
+
+    def _all_in_sync(self, topic: Topic) -> bool:
+        from confluent_kafka import KafkaException
+
+        assert self._admin is not None
+        try:
+            known = self._admin.list_topics(topic.name, timeout=5).topics[topic.name]
+        except KafkaException:
+            return False
+        return all(len(each.isrs) == topic.copies for each in known.partitions.values())
 
     def create_topic(self, topic: Topic) -> None:
         from confluent_kafka.admin import NewTopic

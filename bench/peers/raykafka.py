@@ -34,17 +34,23 @@ from bench.peers.api import (
     Topic,
     check_time,
 )
+from bench.peers.raykafka_nodes import Nodes
 from raykafka import NewTopic, TopicPartition
 from raykafka.client.consuming.polled_tables import PartitionBatch
 
 
 @dataclass
 class Raykafka(Peer):
-    """One node; Ray is started with it unless one runs."""
+    """One node, and Ray is started with it unless one runs; or three nodes with a Ray of their own.
+
+    On three nodes every broker has one partition actor, because they share one machine.
+    """
 
     name: str = "raykafka"
+    largest_copies: int = 3
     configs: Mapping[str, str] = field(default_factory=dict)
     _folder: Path | None = None
+    _nodes: Nodes | None = None
 
     def missing(self) -> str | None:
         return None
@@ -54,15 +60,22 @@ class Raykafka(Peer):
 
     def start(self, folder: Path, copies: int = 1) -> None:
         if copies > self.largest_copies:
-            raise NotOfferedError("this version keeps one copy of a partition")
+            raise NotOfferedError(f"{self.largest_copies} brokers are started at most")
         self._folder = folder
+        if copies > 1:
+            configs = {"partition.actors": "1", **self.configs}
+            self._nodes = Nodes(f"bench-{os.getpid()}", folder, self.largest_copies, configs)
+            return
         settings = [f"--config={key}={value}" for key, value in self.configs.items()]
         self._command("up", "--data-dir", str(folder), *settings)
 
     def stop(self) -> None:
-        if self._folder is not None:
+        if self._nodes is not None:
+            self._nodes.stop()
+            self._nodes = None
+        elif self._folder is not None:
             self._command("down")
-            self._folder = None
+        self._folder = None
 
     def _command(self, verb: str, *options: str) -> None:
         """Run the command line as its users do, with names kept out of the user's home."""
@@ -87,10 +100,16 @@ class Raykafka(Peer):
         return [a.pid for a in raykafka.connect(self.address).status().actors if a.pid]
 
     def create_topic(self, topic: Topic) -> None:
-        if topic.copies > self.largest_copies:
-            raise NotOfferedError("this version keeps one copy of a partition")
+        if topic.copies > (1 if self._nodes is None else self.largest_copies):
+            raise NotOfferedError(f"the brokers that run keep no {topic.copies} copies")
         wanted = NewTopic(
-            topic.name, num_partitions=topic.partitions, topic_configs={"fsync": topic.fsync}
+            topic.name,
+            num_partitions=topic.partitions,
+            replication_factor=topic.copies,
+            topic_configs={
+                "fsync": topic.fsync,
+                "min.insync.replicas": str(min(2, topic.copies)),
+            },
         )
         with raykafka.connect(self.address).admin() as admin:
             admin.create_topics([wanted])
@@ -98,6 +117,20 @@ class Raykafka(Peer):
     def delete_topic(self, name: str) -> None:
         with raykafka.connect(self.address).admin() as admin:
             admin.delete_topics([name])
+
+    def leader_pids(self, topic: Topic, *, whole_node: bool) -> list[int]:
+        return self.nodes.pids_of(self.nodes.leader(topic), whole_node=whole_node)
+
+    def restore(self, topic: Topic) -> None:
+        """What was killed is started again by the cluster itself."""
+        self.nodes.wait_in_sync(topic)
+
+    @property
+    def nodes(self) -> Nodes:
+        """What can be done to a cluster of three."""
+        if self._nodes is None:
+            raise NotOfferedError("one broker keeps no copies")
+        return self._nodes
 
 
 class RecordProducer(ProducerDriver):
