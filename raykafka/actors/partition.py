@@ -192,7 +192,7 @@ class PartitionActor:
         handlers = _handlers(
             ProduceHandler(replicas, wake, flusher, disk_guard, clock),
             FetchHandler(replicas, reader, loop, clock, config.max_parked_fetches),
-            QueryHandler(replicas, disk_guard, clock),
+            QueryHandler(replicas, disk_guard, clock, self.spec.broker_id),
             CopyHandler(replicas, reader, throttle, clock),
             requests,
         )

@@ -15,6 +15,7 @@ from raykafka.client.cluster.bootstrap import Bootstrap
 from raykafka.client.cluster.deadline import Backoff, Deadline
 from raykafka.client.cluster.leader_calls import Asked, LeaderCalls
 from raykafka.client.cluster.metadata import ClusterMetadata, TopicMetadata
+from raykafka.client.operating.operations import ClusterOperations
 from raykafka.clock import Clock, SystemClock
 from raykafka.errors import (
     ClientClosedError,
@@ -69,7 +70,8 @@ class NewTopic:
     """A topic to create; -1 takes the cluster's default.
 
     ``topic_configs`` are keys of the topic table in ``docs/configuration.md``. ``schema`` are the
-    value columns of a typed topic; without it values are bytes.
+    value columns of a typed topic; without it values are bytes. ``replica_assignments`` names the
+    brokers of each partition, preferred leader first, in the place of the two numbers.
     """
 
     name: str
@@ -77,9 +79,10 @@ class NewTopic:
     replication_factor: int = -1
     topic_configs: Mapping[str, str] = field(default_factory=dict)
     schema: pa.Schema | None = None
+    replica_assignments: Mapping[int, Sequence[int]] = field(default_factory=dict)
 
 
-class Admin:
+class Admin(ClusterOperations):
     """Administration of a cluster. Thread-safe; calls are made one at a time.
 
     Every method waits up to ``api_timeout_ms``, repeating what is retriable. Raises
@@ -155,6 +158,7 @@ class Admin:
                 topic.replication_factor,
                 {name: str(value) for name, value in topic.topic_configs.items()},
                 b"" if topic.schema is None else serialize_schema(topic.schema),
+                {index: list(brokers) for index, brokers in topic.replica_assignments.items()},
             )
             for topic in new_topics
         ]

@@ -348,6 +348,8 @@ class DescribeLogDirsResponse(Message, frozen=True):
     usable_bytes: int = 0
     accepts_writes: bool = True
     partitions: list[LogDirPartition] = []
+    broker_id: int = -1
+    """Whose replicas these are; -1 from an older version."""
     error_code: int = 0
     error_message: str = ""
 

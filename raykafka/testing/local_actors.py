@@ -156,6 +156,11 @@ class LocalActors:
         else:
             self._down.discard(node_id)
 
+    def check_up(self, node: NodeInfo) -> None:
+        """Raise ``NetworkError`` where Ray could create no actor, as the node is gone."""
+        if node.node_id in self._down:
+            raise NetworkError(f"node {node.node_id} is down")
+
     def on_node(self, node_id: str) -> list[LocalBroker | LocalPartitionActor]:
         """The living actors of one node."""
         return [port for port in self._living.values() if port.node_id == node_id]
@@ -198,12 +203,14 @@ class LocalSpawner:
 
     async def spawn_broker(self, spec: BrokerSpec) -> LocalBroker:
         """Make a broker; it is started by the caller."""
+        self._actors.check_up(spec.node)
         port = LocalBroker(make_broker(spec, self._controller), self._actors)
         self._actors.add(port)
         return port
 
     async def spawn_partition_actor(self, spec: PartitionActorSpec) -> LocalPartitionActor:
         """Make a partition actor; it is started by the caller."""
+        self._actors.check_up(spec.node)
         port = LocalPartitionActor(make_partition_actor(spec), self._actors)
         self._actors.add(port)
         return port

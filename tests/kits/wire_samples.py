@@ -347,6 +347,7 @@ RESPONSES: dict[ApiKey, tuple[Message, bytes]] = {
             1 << 39,
             False,
             [LogDirPartition("flights", 1, 2048, 2, 10, 1100, [(500, 510)])],
+            2,
             **FAILED,
         ),
         b"",

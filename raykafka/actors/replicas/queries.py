@@ -42,10 +42,13 @@ from raykafka.storage.disk_guard import DiskGuard
 class QueryHandler:
     """Answers questions about the replicas of one partition actor, at once."""
 
-    def __init__(self, replicas: ReplicaSet, disk_guard: DiskGuard, clock: Clock) -> None:
+    def __init__(
+        self, replicas: ReplicaSet, disk_guard: DiskGuard, clock: Clock, broker_id: int
+    ) -> None:
         self._replicas = replicas
         self._disk_guard = disk_guard
         self._clock = clock
+        self._broker_id = broker_id
 
     def handle_list_offsets(self, request: ListOffsetsRequest, payload: Any, reply: Reply) -> None:
         """LIST_OFFSETS: offsets that a reader of the asked isolation level could reach."""
@@ -112,6 +115,7 @@ class QueryHandler:
                 usable_bytes=max(0, usable),
                 accepts_writes=usable > 0,
                 partitions=[_describe(replica) for replica in self._replicas],
+                broker_id=self._broker_id,
             )
         )
 

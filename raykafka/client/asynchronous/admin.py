@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from raykafka.client.admin import Admin, NewTopic
+from raykafka.client.asynchronous.operations import AsyncClusterOperations
 from raykafka.client.cluster.bootstrap import Bootstrap
 from raykafka.client.cluster.metadata import TopicMetadata
 from raykafka.model import OffsetAndTimestamp, TopicPartition
@@ -24,7 +25,7 @@ from raykafka.protocol.messages import (
 T = TypeVar("T")
 
 
-class AsyncAdmin:
+class AsyncAdmin(AsyncClusterOperations):
     """The methods of ``Admin``, awaited; each runs in a thread of the loop's executor."""
 
     def __init__(self, bootstrap: Bootstrap, **settings: Any) -> None:

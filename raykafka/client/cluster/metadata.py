@@ -53,6 +53,16 @@ class PartitionMetadata:
     isr: tuple[int, ...] = ()
     problem: RaykafkaError | None = field(default=None, compare=False)
     """Why there is no leader."""
+    offline_replicas: tuple[int, ...] = ()
+    eligible_leader_replicas: tuple[int, ...] = ()
+    """Out of sync, but may lead when nobody in sync can (KIP-966)."""
+    adding_replicas: tuple[int, ...] = ()
+    removing_replicas: tuple[int, ...] = ()
+
+    @property
+    def target_replicas(self) -> tuple[int, ...]:
+        """The replicas that are left when the reassignment under way, if any, is complete."""
+        return tuple(broker for broker in self.replicas if broker not in self.removing_replicas)
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,4 +376,8 @@ def _partition_metadata(info: PartitionInfo) -> PartitionMetadata:
         replicas=tuple(info.replicas),
         isr=tuple(info.isr),
         problem=error_for(info.error_code, info.error_message) if info.error_code else None,
+        offline_replicas=tuple(info.offline_replicas),
+        eligible_leader_replicas=tuple(info.eligible_leader_replicas),
+        adding_replicas=tuple(info.adding_replicas),
+        removing_replicas=tuple(info.removing_replicas),
     )

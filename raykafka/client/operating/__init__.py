@@ -1,0 +1,1 @@
+"""What operators do with a cluster: moving replicas and leaders, looking after brokers."""
