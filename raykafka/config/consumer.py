@@ -49,6 +49,14 @@ CONSUMER: Final = ConfigTable(
             "Whether the CRC-32C of every batch is checked by the consumer too.",
         ),
         ConfigKey(
+            "client.rack",
+            ConfigType.STRING,
+            "",
+            Importance.LOW,
+            "Rack of this consumer: where neither the leader nor a follower in sync is on its "
+            "machine, it reads from one in its rack (KIP-392).",
+        ),
+        ConfigKey(
             "columns",
             ConfigType.LIST,
             None,
@@ -88,6 +96,15 @@ CONSUMER: Final = ConfigTable(
             Importance.LOW,
             "Bytes a server gathers before it answers.",
             between(0, 1 << 30),
+        ),
+        ConfigKey(
+            "follower.fetch.enable",
+            ConfigType.BOOLEAN,
+            True,
+            Importance.LOW,
+            "Whether to read from a follower in sync that is nearer than the leader: on this "
+            "machine, where its segments can be mapped, or in `client.rack`. A follower hears a "
+            "few milliseconds later than its leader what is committed.",
         ),
         ConfigKey(
             "isolation.level",
@@ -152,11 +169,13 @@ class ConsumerConfig:
     auto_offset_reset: str
     check_crcs: bool
     client_id: str
+    client_rack: str
     columns: tuple[str, ...] | None
     consumer_timeout_ms: int
     fetch_max_bytes: int
     fetch_max_wait_ms: int
     fetch_min_bytes: int
+    follower_fetch_enable: bool
     isolation_level: IsolationLevel
     key_deserializer: object
     mapped_reads: bool

@@ -130,6 +130,14 @@ class BrokerInfo(Message, frozen=True):
     alive: bool = True
 
 
+class FollowerInfo(msgspec.Struct, frozen=True, array_like=True):
+    """A follower in sync and the listener of its partition actor."""
+
+    broker_id: int
+    host: str
+    port: int
+
+
 class PartitionInfo(Message, frozen=True):
     partition: int
     leader_id: int
@@ -149,6 +157,8 @@ class PartitionInfo(Message, frozen=True):
     last_known_leader: int = -1
     adding_replicas: list[int] = []
     removing_replicas: list[int] = []
+    followers: list[FollowerInfo] = []
+    """Those that a reader near them may fetch from (KIP-392)."""
 
 
 class TopicInfo(Message, frozen=True):
@@ -231,6 +241,10 @@ class FetchRequest(Message, frozen=True):
     """Set by a client that can map files of that host; empty asks for bytes."""
     push: bool = False
     credit_bytes: int = 0
+    follower_reads: bool = False
+    """Whether a listener that only follows may answer, with what it knows to be committed
+    (KIP-392).
+    """
 
 
 class MappedSegment(Message, frozen=True):

@@ -117,13 +117,14 @@ class ReplicaMachine:
 
     # --- hot path -------------------------------------------------------------------------------
 
-    def check_epoch(self, leader_epoch: int) -> None:
+    def check_epoch(self, leader_epoch: int, *, following_too: bool = False) -> None:
         """Raise unless this replica leads in ``leader_epoch`` (-1 leaves the epoch unchecked).
 
-        Raises ``NotLeaderOrFollowerError``, ``FencedLeaderEpochError`` (the caller's view is old)
-        or ``UnknownLeaderEpochError`` (the caller knows a newer epoch than this replica).
+        With ``following_too`` it may follow in that epoch as well. Raises
+        ``NotLeaderOrFollowerError``, ``FencedLeaderEpochError`` (the caller's view is old) or
+        ``UnknownLeaderEpochError`` (the caller knows a newer epoch than this replica).
         """
-        if self.role is not Role.LEADER:
+        if self.role is not Role.LEADER and not (following_too and self.role is Role.FOLLOWER):
             raise NotLeaderOrFollowerError(
                 f"this replica is {self.role.value}; refresh the metadata to find the leader"
             )

@@ -143,6 +143,7 @@ REQUESTS: dict[ApiKey, tuple[Message, bytes]] = {
             host_id="boot/mnt",
             push=True,
             credit_bytes=1 << 22,
+            follower_reads=True,
         ),
         b"",
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from partition_kit import TOPIC, TOPIC_ID, until
@@ -16,10 +17,17 @@ from raykafka.errors import (
     LogDamagedError,
     NotEnoughReplicasError,
     NotLeaderOrFollowerError,
+    OffsetNotAvailableError,
     UnknownLeaderEpochError,
 )
 from raykafka.network.client import Connection
-from raykafka.protocol.messages import ApiKey, FetchPartition, FetchRequest, FetchResponse
+from raykafka.protocol.messages import (
+    ApiKey,
+    FetchedPartition,
+    FetchPartition,
+    FetchRequest,
+    FetchResponse,
+)
 from raykafka.protocol.replication_messages import ReplicateRequest, ReplicateResponse
 
 Scenario = Callable[[Brokers], Awaitable[None]]
@@ -277,5 +285,46 @@ def test_a_throttled_copy_takes_its_time_and_holds_up_nobody(tmp_path: Path) -> 
         # 4 MB at 8 MB/s, the first frame and the first credit for nothing.
         assert loop.time() - began > 0.2
         leader.close()
+
+    play(tmp_path, scenario)
+
+
+def test_a_follower_serves_what_is_committed_to_who_may_read_there(tmp_path: Path) -> None:
+    """KIP-392."""
+
+    async def scenario(brokers: Brokers) -> None:
+        await brokers.lead(0, 1, isr=[0, 1, 2])
+        leader = await brokers.connect(0)
+        for number in range(5):
+            await produced(leader, b"%d" % number, epoch=1)
+        await brokers.settled(0, 1, 2)
+        follower = await brokers.connect(1)
+
+        async def fetch(offset: int, **fields: Any) -> FetchedPartition:
+            part = FetchPartition(TOPIC_ID, 0, offset, 1)
+            request = FetchRequest([part], max_wait_ms=5000, **fields)
+            answer = await follower.call(ApiKey.FETCH, request, timeout_s=TIMEOUT_S)
+            assert isinstance(answer, FetchResponse)
+            return answer.partitions[0]
+
+        refused = await fetch(0)
+        assert refused.error_code == NotLeaderOrFollowerError.code, "it was not asked for"
+        found = await fetch(0, follower_reads=True)
+        assert (len(found.sizes), found.high_watermark) == (5, 5)
+        beyond = await fetch(99, follower_reads=True)
+        assert beyond.error_code == OffsetNotAvailableError.code, "no reason to seek elsewhere"
+        waiting = asyncio.ensure_future(fetch(5, follower_reads=True))
+        await asyncio.sleep(0.01)
+        await produced(leader, b"next", epoch=1)
+        assert len((await waiting).sizes) == 1
+        waiting = asyncio.ensure_future(fetch(6, follower_reads=True))
+        await asyncio.sleep(0.01)
+        await brokers.lead(2, 2, isr=[0, 1, 2])
+        assert (await waiting).error_code in (
+            FencedLeaderEpochError.code,
+            NotLeaderOrFollowerError.code,
+        ), "its epoch is over"
+        leader.close()
+        follower.close()
 
     play(tmp_path, scenario)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from raykafka.controller.image import (
@@ -16,7 +16,7 @@ from raykafka.controller.settings import Settings
 from raykafka.controller.topics import unknown_topic, validate_topic_name
 from raykafka.errors import LeaderNotAvailableError, RaykafkaError
 from raykafka.model import PartitionId, TopicId
-from raykafka.protocol.messages import BrokerInfo, PartitionInfo, TopicInfo
+from raykafka.protocol.messages import BrokerInfo, FollowerInfo, PartitionInfo, TopicInfo
 
 FindFailure = Callable[[SlotKey, PartitionId], RaykafkaError | None]
 """Why a slot's actor could not open a partition."""
@@ -99,6 +99,7 @@ class MetadataView:
             last_known_leader=state.last_known_leader,
             adding_replicas=list(state.adding),
             removing_replicas=list(state.removing),
+            followers=[] if actor is None else list(_followers(image, state)),
         )
 
     def _failure(self, partition: PartitionId, state: PartitionState) -> RaykafkaError | None:
@@ -110,6 +111,14 @@ class MetadataView:
                 if failure is not None:
                     return failure
         return None
+
+
+def _followers(image: MetadataImage, state: PartitionState) -> Iterator[FollowerInfo]:
+    """Followers that hold all that is committed, or soon will, and can be asked for it."""
+    for broker_id in state.isr:
+        actor = image.actors.get(state.slot_of(broker_id))
+        if broker_id != state.leader and actor is not None and actor.alive:
+            yield FollowerInfo(broker_id, actor.host, actor.port)
 
 
 def broker_infos(image: MetadataImage) -> list[BrokerInfo]:

@@ -205,7 +205,11 @@ class FetchHandler:
         for part in request.partitions:
             try:
                 replica = self._replicas.leader(
-                    part.topic_id, part.partition, part.leader_epoch, now_ms
+                    part.topic_id,
+                    part.partition,
+                    part.leader_epoch,
+                    now_ms,
+                    or_follower=request.follower_reads,
                 )
             except RaykafkaError as error:
                 partitions.append(failed_partition(part.topic_id, part.partition, error))

@@ -15,7 +15,7 @@ from raykafka.actors.replicas.reading import PartitionReader, failed_partition
 from raykafka.actors.replicas.replica import Replica
 from raykafka.actors.replicas.replica_set import ReplicaSet
 from raykafka.actors.replicas.waiting import ConnectionScope
-from raykafka.errors import InvalidRequestError, RaykafkaError
+from raykafka.errors import FencedLeaderEpochError, InvalidRequestError, RaykafkaError
 from raykafka.protocol.messages import (
     FetchCreditRequest,
     FetchedPartition,
@@ -28,12 +28,13 @@ from raykafka.protocol.messages import (
 class Cursor:
     """Where one partition of a session stands; it waits on its replica by itself."""
 
-    __slots__ = ("loaded", "offset", "replica", "request", "session")
+    __slots__ = ("leader_epoch", "loaded", "offset", "replica", "request", "session")
 
     def __init__(self, session: FetchSession, replica: Replica, request: FetchPartition) -> None:
         self.session = session
         self.replica = replica
         self.request = request
+        self.leader_epoch = replica.leader_epoch
         self.offset = request.offset
         self.loaded = -1
         """Offset from which the disk was read last."""
@@ -74,7 +75,13 @@ class FetchSession:
         refused = []
         for part in self._request.partitions:
             try:
-                replica = replicas.leader(part.topic_id, part.partition, part.leader_epoch, now_ms)
+                replica = replicas.leader(
+                    part.topic_id,
+                    part.partition,
+                    part.leader_epoch,
+                    now_ms,
+                    or_follower=self._request.follower_reads,
+                )
             except RaykafkaError as error:
                 refused.append(failed_partition(part.topic_id, part.partition, error))
                 continue
@@ -167,6 +174,10 @@ class FetchSession:
         replica = cursor.replica
         if replica.gone is not None:
             self.on_gone(cursor, replica.gone)
+            return
+        if replica.leader_epoch != cursor.leader_epoch:
+            over = f"leader epoch {cursor.leader_epoch} is over; refresh the metadata"
+            self.on_gone(cursor, FencedLeaderEpochError(over))
             return
         read = self._reader.read(
             replica,

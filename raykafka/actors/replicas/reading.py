@@ -18,12 +18,14 @@ from raykafka.actors.replicas.replica import Replica
 from raykafka.errors import (
     InvalidRequestError,
     LogDamagedError,
+    OffsetNotAvailableError,
     OffsetOutOfRangeError,
     RaykafkaError,
 )
 from raykafka.log.batch import project_batch
 from raykafka.log.batch_header import read_header
 from raykafka.protocol.messages import FetchedPartition, FetchRequest, MappedSegment
+from raykafka.replication.role import Role
 from raykafka.storage.log_types import SegmentSlice
 
 logger = logging.getLogger(__name__)
@@ -193,6 +195,12 @@ def _where(
 def _check_offset(replica: Replica, offset: int) -> None:
     log = replica.log
     if not log.log_start_offset <= offset <= log.log_end_offset:
+        if replica.machine.role is Role.FOLLOWER:
+            # Its leader may have it, so this is no reason to seek elsewhere.
+            raise OffsetNotAvailableError(
+                f"this follower of {replica.topic}-{replica.partition.partition} holds "
+                f"{log.log_start_offset} to {log.log_end_offset}, not {offset}; ask the leader"
+            )
         raise OffsetOutOfRangeError(
             f"offset {offset} is outside of {replica.topic}-{replica.partition.partition}, which "
             f"holds {log.log_start_offset} to {log.log_end_offset}; seek to its beginning or end"

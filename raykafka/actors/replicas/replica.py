@@ -153,7 +153,8 @@ class Replica:
         """
         event = BecomeFollower(assignment.leader_epoch, assignment.leader_id)
         effects = self.machine.on_event(event, now_ms=now_ms)
-        self._stop_serving(
+        self.gone = None
+        self._send_away(
             NotLeaderOrFollowerError(
                 f"{self.topic}-{self.partition.partition} is led by another broker now; refresh"
                 " the metadata"
@@ -196,10 +197,11 @@ class Replica:
         for effect in self.machine.on_event(Resign(), now_ms=now_ms):
             if isinstance(effect, ReplyProduce):
                 answer_produce(effect.token, error)
-        self._stop_serving(error)
-
-    def _stop_serving(self, error: RaykafkaError) -> None:
         self.gone = error
+        self._send_away(error)
+
+    def _send_away(self, error: RaykafkaError) -> None:
+        """Tell everyone who waits, and end what followers copy through."""
         waiters, self.waiters = list(self.waiters), {}
         for waiter in waiters:
             waiter.on_gone(self, error)

@@ -34,16 +34,24 @@ class ReplicaSet:
         self._failed: dict[tuple[str, int], FailedReplica] = {}
         self._removed_topics: dict[str, None] = {}
 
-    def leader(self, topic_id: str, partition: int, leader_epoch: int, now_ms: int) -> Replica:
+    def leader(
+        self,
+        topic_id: str,
+        partition: int,
+        leader_epoch: int,
+        now_ms: int,
+        *,
+        or_follower: bool = False,
+    ) -> Replica:
         """The replica that leads the partition in ``leader_epoch`` (-1 leaves the epoch unchecked).
 
-        ``now_ms`` is monotonic, for the lease. Raises ``UnknownTopicIdError``,
-        ``NotLeaderOrFollowerError``, ``FencedLeaderEpochError``, ``UnknownLeaderEpochError``, or
-        the error that made the replica fail.
+        With ``or_follower`` it may follow in that epoch. ``now_ms`` is monotonic, for the lease.
+        Raises ``UnknownTopicIdError``, ``NotLeaderOrFollowerError``, ``FencedLeaderEpochError``,
+        ``UnknownLeaderEpochError``, or the error that made the replica fail.
         """
         replica = self.find(topic_id, partition)
         self.lease.check(now_ms)
-        replica.machine.check_epoch(leader_epoch)
+        replica.machine.check_epoch(leader_epoch, following_too=or_follower)
         return replica
 
     def find(self, topic_id: str, partition: int) -> Replica:

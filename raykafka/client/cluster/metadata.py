@@ -51,6 +51,8 @@ class PartitionMetadata:
     """Listener of the leader; None while there is no leader."""
     replicas: tuple[int, ...] = ()
     isr: tuple[int, ...] = ()
+    followers: tuple[tuple[int, Endpoint], ...] = ()
+    """Broker ids and listeners of followers that a reader near them may fetch from."""
     problem: RaykafkaError | None = field(default=None, compare=False)
     """Why there is no leader."""
     offline_replicas: tuple[int, ...] = ()
@@ -375,6 +377,9 @@ def _partition_metadata(info: PartitionInfo) -> PartitionMetadata:
         endpoint=Endpoint(info.host, info.port) if led else None,
         replicas=tuple(info.replicas),
         isr=tuple(info.isr),
+        followers=tuple(
+            (each.broker_id, Endpoint(each.host, each.port)) for each in info.followers
+        ),
         problem=error_for(info.error_code, info.error_message) if info.error_code else None,
         offline_replicas=tuple(info.offline_replicas),
         eligible_leader_replicas=tuple(info.eligible_leader_replicas),

@@ -90,6 +90,7 @@ class FetchSession:
         max_wait_ms: int,
         max_partition_bytes: int,
         isolation: int,
+        follower_reads: bool,
     ) -> FetchRequest:
         """The request that opens this session."""
         return FetchRequest(
@@ -111,4 +112,5 @@ class FetchSession:
             host_id=host_id if self.mapped else "",
             push=self.push,
             credit_bytes=self.credit if self.push else 0,
+            follower_reads=follower_reads,
         )

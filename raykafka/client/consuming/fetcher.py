@@ -135,7 +135,7 @@ class Fetcher:
             self.queue.drop(partition)
             self._failures.pop(partition, None)
         self._positions.look_up()
-        plan = plan_fetches(self._wanted(), self._topics.leader_of)
+        plan = plan_fetches(self._wanted(), self._topics.source_of)
         for partition in plan.leaderless:
             self._topics.refresh(partition.topic)
             self._retries.pause(partition)
@@ -181,7 +181,7 @@ class Fetcher:
             account.session = None
         self._retries.at(self._connections.retry_at_ms(endpoint))
         self._stale = True
-        for topic in self._topics.led_by(endpoint, self._subscription):
+        for topic in self._topics.fetched_from(endpoint, self._subscription):
             self._topics.refresh(topic)
 
     # --- fetches ----------------------------------------------------------------------------------
@@ -221,6 +221,7 @@ class Fetcher:
             max_wait_ms=self._config.fetch_max_wait_ms,
             max_partition_bytes=self._config.max_partition_fetch_bytes,
             isolation=int(self._config.isolation_level),
+            follower_reads=self._config.follower_fetch_enable,
         )
         account.session = session
         self.sessions_opened += 1
@@ -354,6 +355,8 @@ class Fetcher:
     ) -> None:
         del session.expected[partition]
         self._stale = True
+        if self._topics.leader_of(partition) != self._topics.source_of(partition):
+            self._topics.avoid_followers(partition)
         self._fail(partition, offset, error)
 
     def _fail(self, partition: TopicPartition, offset: int, error: RaykafkaError) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from raykafka.client.cluster.metadata import ClusterMetadata, TopicMetadata
+from raykafka.client.cluster.metadata import ClusterMetadata, PartitionMetadata, TopicMetadata
 from raykafka.client.consuming.decoding import TopicDecoder, as_deserialize
 from raykafka.client.consuming.fetch_plan import Leader
 from raykafka.config import ConsumerConfig
 from raykafka.log.schema import RESERVED
 from raykafka.model import Endpoint, TopicPartition
+from raykafka.network.local_address import is_local
 
 
 class TopicView:
@@ -22,6 +23,8 @@ class TopicView:
         self._deserialize_value = as_deserialize(config.value_deserializer)
         self._decoders: dict[str, TopicDecoder] = {}
         self._key_columns: tuple[str, ...] = ()
+        self._avoided: dict[TopicPartition, int] = {}
+        """Partitions whose followers failed, with the leader epoch in which they did."""
 
     def topic(self, name: str) -> TopicMetadata:
         """The topic, however old; asked for when it is not known.
@@ -38,6 +41,45 @@ class TopicView:
 
         Raises what ``topic`` does, also for a partition that the topic does not have.
         """
+        topic_id, found = self._place(partition)
+        if found.endpoint is None:
+            return None
+        return Leader(found.endpoint, topic_id, found.leader_epoch)
+
+    def source_of(self, partition: TopicPartition) -> Leader | None:
+        """Where to fetch the partition from: its leader, or a follower in sync that is nearer.
+
+        Nearest is this machine, where segments can be mapped, then ``client.rack`` (KIP-392).
+        Raises as ``leader_of`` does.
+        """
+        topic_id, found = self._place(partition)
+        if found.endpoint is None:
+            return None
+        endpoint = found.endpoint
+        avoided = self._avoided.get(partition) == found.leader_epoch
+        if found.followers and self._config.follower_fetch_enable and not avoided:
+            endpoint = self._nearest([(found.leader_id, endpoint), *found.followers])
+        return Leader(endpoint, topic_id, found.leader_epoch)
+
+    def avoid_followers(self, partition: TopicPartition) -> None:
+        """A follower could not serve the partition: fetch from leaders until there is another."""
+        self._avoided[partition] = self._place(partition)[1].leader_epoch
+
+    def _nearest(self, places: Sequence[tuple[int, Endpoint]]) -> Endpoint:
+        """The first one of the nearest; the leader comes first."""
+        rack = self._config.client_rack
+        racks = {broker.broker_id: broker.rack for broker in self._metadata.brokers}
+
+        def distance(place: tuple[int, Endpoint]) -> int:
+            broker_id, endpoint = place
+            if is_local(endpoint.host):
+                return 0
+            return 1 if rack and racks.get(broker_id) == rack else 2
+
+        return min(places, key=distance)[1]
+
+    def _place(self, partition: TopicPartition) -> tuple[str, PartitionMetadata]:
+        """The topic's id, and what is known of the partition."""
         topic = self.topic(partition.topic)
         if partition.partition < len(topic.partitions):
             found = topic.partitions[partition.partition]
@@ -46,18 +88,17 @@ class TopicView:
                 partition.topic, partition.partition, timeout_ms=self._config.request_timeout_ms
             )
             topic = self.topic(partition.topic)
-        if found.endpoint is None:
-            return None
-        return Leader(found.endpoint, topic.topic_id, found.leader_epoch)
+        return topic.topic_id, found
 
-    def led_by(self, endpoint: Endpoint, partitions: Iterable[TopicPartition]) -> set[str]:
-        """Topics of which one of ``partitions`` is led there, as far as is known."""
+    def fetched_from(self, endpoint: Endpoint, partitions: Iterable[TopicPartition]) -> set[str]:
+        """Topics of which one of ``partitions`` is led or followed there, as far as is known."""
         found = set()
         for partition in partitions:
             topic = self._metadata.cached(partition.topic)
             if topic is None or partition.partition >= len(topic.partitions):
                 continue
-            if topic.partitions[partition.partition].endpoint == endpoint:
+            place = topic.partitions[partition.partition]
+            if endpoint == place.endpoint or any(endpoint == each for _, each in place.followers):
                 found.add(partition.topic)
         return found
 

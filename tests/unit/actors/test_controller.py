@@ -87,8 +87,7 @@ class Harness:
         for actor in self.world.partition_actors():
             spec = actor.spec
             request = ActorHeartbeatRequest(spec.broker_id, spec.slot, spec.incarnation)
-            answer = await self.ask(ApiKey.ACTOR_HEARTBEAT, request)
-            assert not answer.replaced
+            await self.ask(ApiKey.ACTOR_HEARTBEAT, request)
 
     async def create(self, name: str, partitions: int = 1, **fields: Any) -> messages.TopicResult:
         topic = messages.NewTopic(name, partitions, **fields)
@@ -220,7 +219,7 @@ def test_an_actor_that_hangs_is_killed_and_replaced(tmp_path: Path) -> None:
     configs = {"broker.session.timeout.ms": "300", "broker.heartbeat.interval.ms": "50"}
 
     async def scenario(h: Harness) -> None:
-        # Renew the lease: only the partition actor hangs here.
+        # The leases are renewed: the partition actor does not do what it is told.
         beat = asyncio.ensure_future(keep_beating(h))
         await h.create("t", 2)
         victim = h.world.partition_actors()[0]
@@ -238,6 +237,7 @@ async def keep_beating(h: Harness) -> None:
     while True:
         for broker in h.world.brokers():
             await h.controller.heartbeat(0, broker.spec.incarnation, 1)
+        await h.beat()
         await asyncio.sleep(0.02)
 
 
