@@ -45,6 +45,11 @@ def topic() -> None:
 @cluster_option
 @click.option("--partitions", "-p", type=click.IntRange(min=1), help="Number of partitions.")
 @click.option("--replication-factor", "-r", type=click.IntRange(min=1), help="Number of copies.")
+@click.option(
+    "--replica-assignment",
+    metavar="ID:ID,ID:ID,...",
+    help="Brokers of each partition, preferred leader first, in the place of the two numbers.",
+)
 @_config_option
 @click.option(
     "--columns",
@@ -63,6 +68,7 @@ def create(
     name: str,
     partitions: int | None,
     replication_factor: int | None,
+    replica_assignment: str | None,
     settings: tuple[str, ...],
     columns: str | None,
     columns_from: str | None,
@@ -82,6 +88,7 @@ def create(
         replication_factor=replication_factor or -1,
         topic_configs=configs,
         schema=_schema(columns, columns_from),
+        replica_assignments=_assignments(replica_assignment),
     )
     with connect(name).admin() as admin:
         created = True
@@ -95,6 +102,19 @@ def create(
     verb = "created" if created else "exists already:"
     text = f"{verb} topic {topic_name} with {number} partition{'s' if number > 1 else ''}"
     _tell(text, {"topic": topic_name, "partitions": number, "created": created}, as_json)
+
+
+def _assignments(text: str | None) -> dict[int, list[int]]:
+    """``0:1,1:2`` as kafka-topics has it: partitions apart by commas, their brokers by colons."""
+    if text is None:
+        return {}
+    try:
+        return {
+            index: [int(broker) for broker in part.split(":")]
+            for index, part in enumerate(text.split(","))
+        }
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no assignment; use 0:1,1:2") from None
 
 
 def _schema(columns: str | None, columns_from: str | None) -> pa.Schema | None:
@@ -166,6 +186,7 @@ def _print_details(facts: TopicFacts) -> None:
             part.leader if part.leader >= 0 else "none",
             part.replicas,
             part.isr,
+            part.eligible,
             part.log_start_offset,
             part.log_end_offset,
             None if part.size_bytes is None else size_text(part.size_bytes),
@@ -181,6 +202,7 @@ def _print_details(facts: TopicFacts) -> None:
             "leader",
             "replicas",
             "in sync",
+            "eligible",
             "first",
             "end",
             "size",

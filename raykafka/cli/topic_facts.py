@@ -30,6 +30,12 @@ class PartitionFacts:
     """Ranges of offsets that cannot be read, end exclusive."""
     problem: str = ""
     """Why nobody leads the partition."""
+    offline: tuple[int, ...] = ()
+    """Replicas whose actors do not run."""
+    eligible: tuple[int, ...] = ()
+    """Out of sync, but may lead when nobody in sync can."""
+    adding: tuple[int, ...] = ()
+    removing: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +67,15 @@ class TopicFacts:
     @property
     def health(self) -> str:
         """``ok``, or what is wrong."""
-        offline = sum(part.leader < 0 for part in self.partitions)
-        damaged = sum(bool(part.damaged) for part in self.partitions)
-        problems = [f"{offline} offline"] * bool(offline) + [f"{damaged} damaged"] * bool(damaged)
-        return ", ".join(problems) or "ok"
+        counts = {
+            "offline": sum(part.leader < 0 for part in self.partitions),
+            "under-replicated": sum(
+                part.leader >= 0 and not set(part.replicas) - set(part.adding) <= set(part.isr)
+                for part in self.partitions
+            ),
+            "damaged": sum(bool(part.damaged) for part in self.partitions),
+        }
+        return ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "ok"
 
     def summary(self) -> dict[str, object]:
         """For ``topic list --json``."""
@@ -97,17 +108,19 @@ def topic_facts(admin: Admin, name: str | None = None) -> list[TopicFacts]:
     """Facts about one topic or all; raises ``UnknownTopicOrPartitionError``."""
     topics = admin.describe_topics(None if name is None else [name])
     stored = {
-        (part.topic, part.partition): part
+        (part.topic, part.partition, directory.broker_id): part
         for directory in admin.describe_log_dirs()
         for part in directory.partitions
     }
     return [_facts(topic, stored) for topic in topics]
 
 
-def _facts(topic: TopicMetadata, stored: dict[tuple[str, int], LogDirPartition]) -> TopicFacts:
+def _facts(topic: TopicMetadata, stored: dict[tuple[str, int, int], LogDirPartition]) -> TopicFacts:
     partitions = []
     for part in topic.partitions:
-        found = stored.get((topic.name, part.partition))
+        # What the leader holds is the partition; without one any copy tells something.
+        places = ((topic.name, part.partition, id_) for id_ in (part.leader_id, *part.replicas))
+        found = next((stored[place] for place in places if place in stored), None)
         partitions.append(
             PartitionFacts(
                 number=part.partition,
@@ -121,6 +134,10 @@ def _facts(topic: TopicMetadata, stored: dict[tuple[str, int], LogDirPartition])
                 segments=found.segments if found else None,
                 damaged=tuple((start, end) for start, end in found.damaged) if found else (),
                 problem=part.problem.message if part.problem else "",
+                offline=part.offline_replicas,
+                eligible=part.eligible_leader_replicas,
+                adding=part.adding_replicas,
+                removing=part.removing_replicas,
             )
         )
     return TopicFacts(

@@ -70,6 +70,7 @@ class AsyncClusterOperations(ABC):
         self,
         moves: MovePlan | Iterable[Move],
         *,
+        throttle: int | None = None,
         timeout_ms: float | None = None,
         on_progress: OnProgress | None = None,
     ) -> None:
@@ -77,7 +78,7 @@ class AsyncClusterOperations(ABC):
         listed = moves if isinstance(moves, MovePlan) else list(moves)
         await self._run(
             lambda: self._admin.execute_moves(
-                listed, timeout_ms=timeout_ms, on_progress=on_progress
+                listed, throttle=throttle, timeout_ms=timeout_ms, on_progress=on_progress
             )
         )
 
@@ -89,13 +90,14 @@ class AsyncClusterOperations(ABC):
         self,
         broker_id: int,
         *,
+        throttle: int | None = None,
         timeout_ms: float | None = None,
         on_progress: OnProgress | None = None,
     ) -> None:
         """See ``Admin.drain_broker``."""
         await self._run(
             lambda: self._admin.drain_broker(
-                broker_id, timeout_ms=timeout_ms, on_progress=on_progress
+                broker_id, throttle=throttle, timeout_ms=timeout_ms, on_progress=on_progress
             )
         )
 
@@ -107,13 +109,14 @@ class AsyncClusterOperations(ABC):
         self,
         broker_id: int,
         *,
+        throttle: int | None = None,
         timeout_ms: float | None = None,
         on_progress: OnProgress | None = None,
     ) -> None:
         """See ``Admin.decommission_broker``."""
         await self._run(
             lambda: self._admin.decommission_broker(
-                broker_id, timeout_ms=timeout_ms, on_progress=on_progress
+                broker_id, throttle=throttle, timeout_ms=timeout_ms, on_progress=on_progress
             )
         )
 
@@ -129,6 +132,7 @@ class AsyncClusterOperations(ABC):
         self,
         broker_ids: Iterable[int] | None = None,
         *,
+        force: bool = False,
         timeout_ms: float | None = None,
         on_progress: OnProgress | None = None,
     ) -> None:
@@ -136,7 +140,7 @@ class AsyncClusterOperations(ABC):
         chosen = None if broker_ids is None else list(broker_ids)
         await self._run(
             lambda: self._admin.restart_brokers(
-                chosen, timeout_ms=timeout_ms, on_progress=on_progress
+                chosen, force=force, timeout_ms=timeout_ms, on_progress=on_progress
             )
         )
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 from raykafka.client.cluster.deadline import Deadline
@@ -28,7 +29,14 @@ from raykafka.errors import (
     error_for,
 )
 from raykafka.model import TopicPartition
-from raykafka.protocol.messages import ApiKey, DescribeLogDirsResponse, Message
+from raykafka.protocol.messages import (
+    ApiKey,
+    ConfigChange,
+    ConfigEntry,
+    ConfigResource,
+    DescribeLogDirsResponse,
+    Message,
+)
 from raykafka.protocol.operations_messages import (
     AlterPartitionReassignmentsRequest,
     BrokerDescription,
@@ -49,6 +57,8 @@ OnProgress = Callable[[int, int], None]
 Place = TopicPartition | tuple[str, int]
 
 _POLL_MS: Final = 200
+_ALL_BROKERS: Final = ConfigResource("broker", "")
+_RATES: Final = ("leader.replication.throttled.rate", "follower.replication.throttled.rate")
 _PREFERRED: Final = "preferred"
 _UNCLEAN: Final = "unclean"
 
@@ -58,7 +68,8 @@ class ClusterOperations(ABC):
 
     What takes long takes ``timeout_ms``, None for as long as it needs, and reports to
     ``on_progress``. When the time is over ``RequestTimedOutError`` is raised and the cluster goes
-    on with what was begun.
+    on with what was begun. ``throttle`` bounds what each broker sends and receives for replicas
+    that are not in sync meanwhile, in bytes per second.
     """
 
     _metadata: ClusterMetadata
@@ -159,6 +170,7 @@ class ClusterOperations(ABC):
         self,
         moves: MovePlan | Iterable[Move],
         *,
+        throttle: int | None = None,
         timeout_ms: float | None = None,
         on_progress: OnProgress | None = None,
     ) -> None:
@@ -170,11 +182,12 @@ class ClusterOperations(ABC):
         if not listed:
             return
         deadline = Deadline(self._clock, timeout_ms)
-        self.alter_partition_reassignments({move.place: move.after for move in listed})
         places = [move.place for move in listed]
-        while left := self.list_partition_reassignments(places):
-            _tell(on_progress, len(places) - len(left), len(places))
-            self._pause(deadline, f"{len(left)} of {len(places)} partitions still move")
+        with self._throttled(throttle):
+            self.alter_partition_reassignments({move.place: move.after for move in listed})
+            while left := self.list_partition_reassignments(places):
+                _tell(on_progress, len(places) - len(left), len(places))
+                self._pause(deadline, f"{len(left)} of {len(places)} partitions still move")
         _tell(on_progress, len(places), len(places))
         self.elect_leaders()
 
@@ -191,6 +204,7 @@ class ClusterOperations(ABC):
         self,
         broker_id: int,
         *,
+        throttle: int | None = None,
         timeout_ms: float | None = None,
         on_progress: OnProgress | None = None,
     ) -> None:
@@ -200,7 +214,7 @@ class ClusterOperations(ABC):
         """
         self._call(ApiKey.DRAIN_BROKER, DrainBrokerRequest(broker_id))
         plan = self.plan_drain([broker_id])
-        self.execute_moves(plan, timeout_ms=timeout_ms, on_progress=on_progress)
+        self.execute_moves(plan, throttle=throttle, timeout_ms=timeout_ms, on_progress=on_progress)
 
     def resume_broker(self, broker_id: int) -> None:
         """Let a drained broker take new replicas again; what was moved stays where it is."""
@@ -210,6 +224,7 @@ class ClusterOperations(ABC):
         self,
         broker_id: int,
         *,
+        throttle: int | None = None,
         timeout_ms: float | None = None,
         on_progress: OnProgress | None = None,
     ) -> None:
@@ -217,7 +232,9 @@ class ClusterOperations(ABC):
 
         Raises as ``drain_broker`` does.
         """
-        self.drain_broker(broker_id, timeout_ms=timeout_ms, on_progress=on_progress)
+        self.drain_broker(
+            broker_id, throttle=throttle, timeout_ms=timeout_ms, on_progress=on_progress
+        )
         self._call(ApiKey.UNREGISTER_BROKER, UnregisterBrokerRequest(broker_id))
 
     def restart_broker(
@@ -247,6 +264,7 @@ class ClusterOperations(ABC):
         self,
         broker_ids: Iterable[int] | None = None,
         *,
+        force: bool = False,
         timeout_ms: float | None = None,
         on_progress: OnProgress | None = None,
     ) -> None:
@@ -260,7 +278,7 @@ class ClusterOperations(ABC):
         for done, broker_id in enumerate(chosen):
             _tell(on_progress, done, len(chosen))
             left = None if timeout_ms is None else deadline.remaining_ms(1 << 31)
-            self.restart_broker(broker_id, timeout_ms=left)
+            self.restart_broker(broker_id, force=force, timeout_ms=left)
         _tell(on_progress, len(chosen), len(chosen))
         self.elect_leaders()
 
@@ -275,10 +293,43 @@ class ClusterOperations(ABC):
         """See ``Admin``."""
 
     @abstractmethod
+    def describe_configs(
+        self, resources: Iterable[ConfigResource]
+    ) -> dict[ConfigResource, list[ConfigEntry]]:
+        """See ``Admin``."""
+
+    @abstractmethod
+    def incremental_alter_configs(
+        self,
+        changes: Mapping[ConfigResource, Sequence[ConfigChange] | Mapping[str, str | None]],
+        *,
+        validate_only: bool = False,
+    ) -> None:
+        """See ``Admin``."""
+
+    @abstractmethod
     def _call(self, api_key: ApiKey, request: Message) -> Any:
         """A request to the controller, repeated within the call's time."""
 
     # --- inside -----------------------------------------------------------------------------------
+
+    @contextmanager
+    def _throttled(self, rate: int | None) -> Iterator[None]:
+        """Bounds copying for the time; what was set before is set again."""
+        if rate is None:
+            yield
+            return
+        entries = self.describe_configs([_ALL_BROKERS])[_ALL_BROKERS]
+        before = {
+            entry.name: entry.value if entry.source == "cluster" else None
+            for entry in entries
+            if entry.name in _RATES
+        }
+        self.incremental_alter_configs({_ALL_BROKERS: dict.fromkeys(_RATES, str(rate))})
+        try:
+            yield
+        finally:
+            self.incremental_alter_configs({_ALL_BROKERS: before})
 
     def _capacities(self, keep: Collection[int] = ()) -> list[BrokerCapacity]:
         """Brokers that take replicas, and those in ``keep``."""

@@ -20,7 +20,8 @@ def run(*arguments: str, exit_code: int = 0) -> Result:
 
 def test_help_lists_all_commands() -> None:
     text = run("--help").stdout
-    for command in ("up", "down", "status", "topic", "produce", "consume", "config", "completion"):
+    commands = ("up", "down", "status", "topic", "partition", "broker", "rebalance", "produce")
+    for command in (*commands, "consume", "config", "completion"):
         assert f"\n  {command} " in text
         assert "Usage: " in run(command, "--help").stdout
 
@@ -50,7 +51,9 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
     assert {heavy for _, heavy in last} == {"[]"}
 
 
-@pytest.mark.parametrize("command", ["topic", "produce", "consume", "config", "up"])
+@pytest.mark.parametrize(
+    "command", ["topic", "produce", "consume", "config", "up", "broker", "partition"]
+)
 def test_help_of_a_command_does_not_load_arrow(command: str) -> None:
     program = (
         "import sys\nfrom raykafka.cli.main import app\n"
