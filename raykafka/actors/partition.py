@@ -183,7 +183,7 @@ class PartitionActor:
             self._connect,
             clock,
             turn,
-            flusher.request,
+            flusher.on_appended,
             self._on_log_failed,
         )
         reader = PartitionReader(environment.host_id)

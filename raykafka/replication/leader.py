@@ -225,6 +225,8 @@ class ReplicaMachine:
             return []
         self.log_end_offset = event.offset
         known = min(event.high_watermark, event.offset)
+        if event.offset < self.high_watermark:
+            self.high_watermark = event.offset  # only an unclean election brings that about
         if known <= self.high_watermark:
             return []
         self.high_watermark = known
@@ -248,8 +250,9 @@ class ReplicaMachine:
         self.leader_id = self.local_id
         self.log_end_offset = event.log_end_offset
         self.flushed_offset = event.flushed_offset
-        recovered = min(event.high_watermark, event.log_end_offset)
-        self.high_watermark = max(self.high_watermark, recovered)
+        # After an unclean election the log may end below what was committed once.
+        known = max(self.high_watermark, event.high_watermark)
+        self.high_watermark = min(known, event.log_end_offset)
         self.min_insync_replicas = event.min_insync_replicas
         self.durable = event.durable
         news = event.isr, event.replicas, event.partition_epoch, now_ms

@@ -14,6 +14,7 @@ from replica_kit import SECRET, TIMEOUT_S, Brokers, produce, produced
 from raykafka.errors import (
     ClusterAuthorizationFailedError,
     FencedLeaderEpochError,
+    KafkaStorageError,
     LogDamagedError,
     NotEnoughReplicasError,
     NotLeaderOrFollowerError,
@@ -326,5 +327,28 @@ def test_a_follower_serves_what_is_committed_to_who_may_read_there(tmp_path: Pat
         ), "its epoch is over"
         leader.close()
         follower.close()
+
+    play(tmp_path, scenario)
+
+
+def test_a_copy_whose_disk_failed_is_out_until_it_does_not_count_and_then_is_mended(
+    tmp_path: Path,
+) -> None:
+    async def scenario(brokers: Brokers) -> None:
+        await brokers.lead(0, 1, isr=[0, 1, 2])
+        leader = await brokers.connect(0)
+        await produced(leader, b"before", epoch=1)
+        brokers.replica(2).log._writer.failure = KafkaStorageError("the disk is gone")
+        waiting = await produce(leader, b"after", epoch=1)
+        actor = brokers.actors[2]
+        partition = brokers.replica(0).partition
+        await until(lambda: actor._replicas.failed(partition) is not None)
+        assert not waiting.done()
+        refused = await brokers.tell(2, 0, 1, isr=[0, 1, 2])
+        assert refused.error_code == KafkaStorageError.code, "what it wrote is not to be believed"
+        await brokers.lead(0, 1, isr=[0, 1])
+        await asyncio.wait_for(waiting, TIMEOUT_S)
+        await brokers.settled(0, 1, 2)
+        leader.close()
 
     play(tmp_path, scenario)

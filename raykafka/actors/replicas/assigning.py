@@ -142,15 +142,18 @@ class Assigner:
         """Cut what cannot be read, or trusted, off a copy that is not counted on; blocks.
 
         It is copied again from the leader. A copy that is counted on is never cut: others in sync
-        take its part first. Raises ``LogDamagedError`` to bring that about.
+        take its part first. Raises ``LogDamagedError`` to bring that about; and the error of a
+        write or fsync that failed before, after which no other one can be believed, while nobody
+        else has what is in the log.
         """
-        failed = self._replicas.failed(assignment.partition) is not None
+        failed = self._replicas.failed(assignment.partition)
         if assignment.leader_id != self._local_id and not assignment.opened_before:
-            if failed:
-                # After a failed write or fsync only what was durable before is certain.
+            if failed is not None and failed.in_use:
                 log.truncate_to(log.flushed_offset)
             if log.damaged:
                 log.truncate_to(log.damaged[0][0])
+        elif failed is not None and failed.in_use:
+            raise failed.error
         elif log.damaged and set(assignment.isr) - {self._local_id}:
             raise LogDamagedError(
                 f"this copy of {assignment.topic}-{assignment.partition.partition} is damaged at "

@@ -39,12 +39,14 @@ class Flusher:
         self._timers: dict[Replica, asyncio.TimerHandle] = {}
 
     def on_appended(self, replica: Replica) -> None:
-        """Something was appended to a replica whose topic has a policy other than ``none``."""
+        """Something was appended to a replica: flush it as its topic asks."""
         if replica.config.fsync is FsyncPolicy.BATCH:
             self.request(replica)
         elif replica.config.fsync is FsyncPolicy.INTERVAL and replica not in self._timers:
             delay = replica.config.fsync_interval_ms / 1000
             self._timers[replica] = self._loop.call_later(delay, self._on_timer, replica)
+        elif replica.log.needs_flush:
+            self.request(replica)  # a sealed segment is durable whatever the policy
 
     def request(self, replica: Replica) -> None:
         """Flush ``replica`` soon."""

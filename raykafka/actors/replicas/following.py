@@ -35,7 +35,7 @@ _FIRST_PAUSE_S: Final = 0.02
 _LONGEST_PAUSE_S: Final = 1.0
 
 OnLogFailed = Callable[[Replica, RaykafkaError], None]
-FlushSoon = Callable[[Replica], None]
+OnAppended = Callable[[Replica], None]
 
 
 class FollowedPartition:
@@ -151,9 +151,9 @@ class FollowedPartition:
             replica.appended_bytes += position
             self._received_bytes += position
             self._pause_s = _FIRST_PAUSE_S
-            if self._durable:
-                following.flush_soon(replica)
-            else:
+            if replica.flushes or log.needs_flush:
+                following.on_appended(replica)
+            if not self._durable:
                 self._acknowledge_in(following.pause_for(replica, position))
         replica.leader_log_start = answer.log_start_offset
         replica.apply(
@@ -195,13 +195,16 @@ class Following:
         connect: Connect,
         clock: Clock,
         turn: asyncio.Lock,
-        flush_soon: FlushSoon,
+        on_appended: OnAppended,
         on_log_failed: OnLogFailed,
     ) -> None:
-        """``identity`` is broker id and incarnation; ``turn`` is held while a log is cut."""
+        """``identity`` is broker id and incarnation; ``turn`` is held while a log is cut.
+
+        ``on_appended`` sees to it that what was copied is flushed as the topic asks.
+        """
         self.identity = identity
         self.clock = clock
-        self.flush_soon = flush_soon
+        self.on_appended = on_appended
         self.on_log_failed = on_log_failed
         self.throttle = Throttle()
         self._connect = connect

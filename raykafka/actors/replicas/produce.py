@@ -107,10 +107,8 @@ class ProduceHandler:
             answer(result)
             return
         replica.appended_bytes += size
-        if replica.flushes:
+        if replica.flushes or log.needs_flush:
             self._flusher.on_appended(replica)
-        elif log.needs_flush:
-            self._flusher.request(replica)  # a sealed segment is durable whatever the policy
         # The answer is on its way before any reader is woken.
         if replica.waiters:
             if size <= MAX_FRESH_BYTES:

@@ -23,6 +23,8 @@ class FailedReplica(NamedTuple):
 
     assignment: PartitionAssignment
     error: RaykafkaError
+    in_use: bool
+    """Whether it was open: what was written last may be lost, whatever the disk says later."""
 
 
 class ReplicaSet:
@@ -79,7 +81,9 @@ class ReplicaSet:
 
     def fail(self, assignment: PartitionAssignment, error: RaykafkaError) -> Replica | None:
         """Answer requests with ``error``; returns the replica that was served until now, if any."""
-        self._failed[assignment.partition] = FailedReplica(assignment, error)
+        before = self._failed.get(assignment.partition)
+        in_use = assignment.partition in self._replicas or (before is not None and before.in_use)
+        self._failed[assignment.partition] = FailedReplica(assignment, error, in_use)
         return self._replicas.pop(assignment.partition, None)
 
     def remove(self, partition: PartitionId) -> Replica | None:

@@ -289,3 +289,15 @@ def test_a_follower_believes_its_leader_up_to_its_own_end() -> None:
     event = BecomeLeader(4, everyone, 15, 15, 0, replicas=everyone)
     assert machine.on_event(event, now_ms=0) == []
     assert (machine.high_watermark, machine.epoch_start) == (12, 15)
+
+
+def test_after_an_unclean_election_nothing_beyond_the_log_is_committed() -> None:
+    machine = ReplicaMachine(ME)
+    machine.on_event(BecomeFollower(3, 8), now_ms=0)
+    machine.on_event(Replicated(12, 12), now_ms=0)
+    assert machine.on_event(Replicated(7, 0), now_ms=0) == []
+    assert machine.high_watermark == 7
+    everyone = frozenset({ME, 8})
+    machine.on_event(BecomeLeader(4, everyone, 5, 5, 12, replicas=everyone), now_ms=0)
+    assert machine.high_watermark == 5
+    assert not machine.on_appended(6, ALL, "a"), "the other one does not have it"
