@@ -106,6 +106,7 @@ def status(name: str, as_json: bool) -> None:
             ("health", _health(found)),
             ("topics", found.topics),
             ("partitions", found.partitions),
+            ("moving", found.reassigning_partitions),
         ]
     )
     click.echo()
@@ -134,6 +135,10 @@ def _health(found: DescribeClusterResponse) -> str:
     problems = []
     if found.offline_partitions:
         problems.append(f"{found.offline_partitions} partitions without leader")
+    if found.under_min_isr_partitions:
+        problems.append(f"{found.under_min_isr_partitions} partitions refuse acks=all")
+    if found.under_replicated_partitions:
+        problems.append(f"{found.under_replicated_partitions} partitions under-replicated")
     if dead:
         problems.append(f"{dead} actors not alive")
     return ", ".join(problems) or "ok"

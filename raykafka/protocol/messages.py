@@ -552,5 +552,10 @@ class DescribeClusterResponse(Message, frozen=True):
     topics: int = 0
     partitions: int = 0
     offline_partitions: int = 0
+    under_replicated_partitions: int = 0
+    """Led, but not all of their replicas are in sync."""
+    under_min_isr_partitions: int = 0
+    """Led, but too few replicas are in sync for acks=all."""
+    reassigning_partitions: int = 0
     error_code: int = 0
     error_message: str = ""

@@ -6,6 +6,7 @@ from raykafka.actors.controlling.keeper import ClusterContext
 from raykafka.actors.controlling.metadata_view import broker_infos
 from raykafka.actors.controlling.reconcile import Reconciler
 from raykafka.controller.image import MetadataImage, SlotKey
+from raykafka.controller.settings import Settings
 from raykafka.protocol.messages import ActorInfo, DescribeClusterResponse
 
 
@@ -22,7 +23,7 @@ class ClusterView:
     def describe(self) -> DescribeClusterResponse:
         """Brokers, actors and counts."""
         image = self._context.image
-        partitions = [p for topic in image.topics.values() for p in topic.partitions]
+        health = _Health(image, self._context.settings)
         return DescribeClusterResponse(
             cluster_id=image.cluster_id,
             cluster_name=image.cluster_name,
@@ -34,11 +35,11 @@ class ClusterView:
                 *self._partition_actors(image),
             ],
             topics=len(image.topics),
-            partitions=len(partitions),
-            offline_partitions=sum(
-                not partition.online or image.leader_actor(partition) is None
-                for partition in partitions
-            ),
+            partitions=health.partitions,
+            offline_partitions=health.offline,
+            under_replicated_partitions=health.under_replicated,
+            under_min_isr_partitions=health.under_min_isr,
+            reassigning_partitions=health.reassigning,
         )
 
     def _controller(self, image: MetadataImage) -> ActorInfo:
@@ -86,6 +87,28 @@ class ClusterView:
                 )
             )
         return infos
+
+
+class _Health:
+    """Counts over all partitions."""
+
+    def __init__(self, image: MetadataImage, settings: Settings) -> None:
+        self.partitions = 0
+        self.offline = 0
+        self.under_replicated = 0
+        self.under_min_isr = 0
+        self.reassigning = 0
+        for topic in image.topics.values():
+            minimum = settings.topic(image, topic).min_insync_replicas
+            for partition in topic.partitions:
+                self.partitions += 1
+                self.reassigning += bool(partition.adding or partition.removing)
+                if not partition.online or image.leader_actor(partition) is None:
+                    self.offline += 1
+                    continue
+                in_sync = len(partition.isr)
+                self.under_replicated += not set(partition.original) <= set(partition.isr)
+                self.under_min_isr += in_sync < partition.effective_min_isr(minimum)
 
 
 def _state(alive: bool, starting: bool) -> str:
