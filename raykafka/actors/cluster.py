@@ -129,7 +129,8 @@ def alive_nodes() -> list[NodeInfo]:
     for node in ray.nodes():
         if node["Alive"]:
             resources = node["Resources"]
-            rack = node.get("Labels", {}).get("raykafka-rack", "")
+            labels = node.get("Labels", {})
+            rack = labels.get("raykafka-rack") or labels.get("ray.io/availability-zone", "")
             host = "127.0.0.1" if LOOPBACK_RESOURCE in resources else node["NodeManagerAddress"]
             info = NodeInfo(node["NodeID"], host, rack, int(resources.get("CPU", 0)))
             found.append(("node:__internal_head__" not in resources, info.node_id, info))
