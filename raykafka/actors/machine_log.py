@@ -89,7 +89,10 @@ class PartitionMachineLog:
     def replay(self, start: int, end: int) -> Iterator[LogBatch]:
         """The log from ``start`` to before ``end``, batch by batch; raises ``LogDamagedError``."""
         while start < end:
-            for message in self._log.read(start, max_bytes=_READ_BYTES, up_to=end):
+            messages = self._log.read(start, max_bytes=_READ_BYTES, up_to=end)
+            if not messages:
+                raise LogDamagedError(f"no batch from {start} to {end} is in the log")
+            for message in messages:
                 header = peek_header(message)
                 batch = decode_batch(message, UNTYPED_SCHEMA, columns=["value"])
                 values = batch.column("value").to_pylist()
@@ -115,7 +118,10 @@ class PartitionMachineLog:
         messages: list[bytes] = []
         size = 0
         while start < end and (not messages or size < max_bytes):
-            for message in self._log.read(start, max_bytes=max_bytes - size, up_to=end):
+            found = self._log.read(start, max_bytes=max_bytes - size, up_to=end)
+            if not found:
+                raise LogDamagedError(f"no batch from {start} to {end} is in the log")
+            for message in found:
                 messages.append(bytes(message))
                 size += len(message)
                 start = peek_header(message).next_offset

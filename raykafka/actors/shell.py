@@ -293,7 +293,7 @@ class StateMachineShell(Generic[V]):
 
     def _settle(self) -> None:
         """Show and answer what is committed by now."""
-        done = self._commands.committed(self.node.machine.high_watermark)
+        done = self._commands.committed(self.node.high_watermark)
         if done:
             self._publish(done[-1].commands[-1].view, done[-1].end_offset)
             answer(done)
@@ -322,12 +322,11 @@ class StateMachineShell(Generic[V]):
         """Replay what is committed; a leader that has replayed all is active."""
         if self._applying or self.state not in (ShellState.FOLLOWING, ShellState.LOADING):
             return
-        machine = self.node.machine
-        if self._applied < machine.high_watermark:
+        applied, end = self._applied, self.node.high_watermark
+        if applied < end:
             self._applying = True
-            applied, end = self._applied, machine.high_watermark
             self.node.queue.put(lambda: self._replayed(applied, end), self._on_applied)
-        elif machine.is_active and self._applied == machine.log.end_offset:
+        elif self.node.is_active and applied == self.node.machine.log.end_offset:
             self.state = ShellState.ACTIVE
             self._tell_role()
             self._tell()
@@ -345,7 +344,7 @@ class StateMachineShell(Generic[V]):
             return
         self._machine = replayed.machine
         self.state = ShellState.ACTIVE
-        if replayed.end_offset <= self.node.machine.high_watermark:
+        if replayed.end_offset <= self.node.high_watermark:
             self._publish(self._machine.view(), replayed.end_offset)
         self._tell()
 

@@ -94,6 +94,12 @@ class LogQueue:
         await asyncio.get_running_loop().run_in_executor(None, self._thread.shutdown)
 
     async def _run(self) -> None:
+        try:
+            await self._work()
+        except Exception as error:  # noqa: BLE001  # without the queue nothing goes on
+            self._failed(error)
+
+    async def _work(self) -> None:
         while True:
             self._wake.clear()
             self._gather()

@@ -21,9 +21,10 @@ from raykafka.actors.quorum.files import QuorumState, Snapshot
 from raykafka.actors.quorum.links import PeerLinks
 from raykafka.actors.quorum.log import MachineLog, initial_state
 from raykafka.actors.quorum.log_queue import LogQueue
+from raykafka.actors.quorum.log_writer import LogWriter
 from raykafka.actors.quorum.options import NodeListener, QuorumOptions
 from raykafka.clock import Clock
-from raykafka.errors import IllegalStateError, NotControllerError, RaykafkaError
+from raykafka.errors import NotControllerError, RaykafkaError
 from raykafka.model import Endpoint
 from raykafka.quorum import effects, events
 from raykafka.quorum.machine import QuorumMachine
@@ -34,7 +35,7 @@ from raykafka.quorum.voters import ReplicaKey, Voter, VotersAt
 logger = logging.getLogger(__name__)
 
 _MAX_SEND_BYTES: Final = 1 << 20
-_TICK_S: Final = 0.05
+_TICK_S: Final = 0.025
 _TICK_ALONE_S: Final = 1.0
 
 
@@ -57,6 +58,8 @@ class QuorumNode:
         self.links = PeerLinks(options.connector, options.secret, name, self.peer_lost)
         self.options = options
         self.has_failed = False
+        self.high_watermark = 0
+        """What is committed and in this log, or on its way there before anything asked for now."""
         self._open_log = open_log
         self._clock = clock
         self._listener = listener
@@ -64,7 +67,6 @@ class QuorumNode:
         self._records: deque[list[bytes]] = deque()
         self._confirming: set[asyncio.Future[None]] = set()
         self._fetched: Snapshot | None = None
-        self._generation = 0
         self._state = QuorumState("")
         self._voters: VotersAt | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -77,6 +79,7 @@ class QuorumNode:
     async def open(self) -> None:
         """Read log and vote; raises ``LogDamagedError`` and what else the log raises."""
         self.log = await self.queue.call(self._open_log)
+        self._writer = LogWriter(self.log, self.queue, self._clock, self.fail)
         options = self.options
         self._state, log_state = await self.queue.call(
             initial_state, self.log, options.replica_id, options.may_found, options.new_directory_id
@@ -92,13 +95,15 @@ class QuorumNode:
             timing=options.timing,
             now_ms=self._clock.monotonic_ms(),
         )
+        self.high_watermark = self.machine.high_watermark
 
     def start(self, endpoint: Endpoint) -> None:
         """Take part; ``endpoint`` is where this replica's listener answers."""
         self.endpoint = endpoint
         self.queue.start()
         self.machine.log.move_voter(Voter(*self.machine.local, *endpoint))
-        self._tick(events.Start())
+        self.feed(events.Start())
+        self._rearm()
 
     async def close(self) -> None:
         """Hand the lead on, do what is queued, close the log cleanly."""
@@ -158,8 +163,15 @@ class QuorumNode:
     def add_voter(self, voter: Voter) -> None:
         """Make a replica a voter once it has caught up; see ``AddVoter`` for what it raises."""
         self.links.learn(voter.id, Endpoint(voter.host, voter.port))
+        was_alone = self._is_alone()
         self.feed(events.AddVoter(voter))
-        self._rearm()
+        if was_alone and self._timer is not None:
+            self._timer.cancel()
+            self._rearm()
+
+    def remove_voter(self, key: ReplicaKey) -> None:
+        """Take a vote away; see ``RemoveVoter`` for what it raises."""
+        self.feed(events.RemoveVoter(key))
 
     def save_snapshot(self, offset: int, encode: Callable[[], bytes]) -> None:
         """Replace the log before ``offset``, which is committed, by the machine's state there."""
@@ -198,17 +210,21 @@ class QuorumNode:
         self._effects.extend(self.machine.on_event(event, now_ms=now_ms))
         self._perform()
 
-    def _tick(self, event: events.QuorumEvent) -> None:
-        self.feed(event)
+    def _tick(self) -> None:
         self._rearm()
+        self.feed(events.Tick())
 
     def _rearm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
         if not self._closed:
             wait_s = _TICK_ALONE_S if self._is_alone() else _TICK_S
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(wait_s, self._tick, events.Tick())
+            self._timer = loop.call_later(wait_s, self._tick)
+
+    @property
+    def is_active(self) -> bool:
+        """Whether this replica leads and has all there is: a record of its epoch is committed."""
+        leader = self.machine.leading
+        return leader is not None and self.high_watermark > leader.start_offset
 
     def _is_alone(self) -> bool:
         leader = self.machine.leading
@@ -278,62 +294,33 @@ class QuorumNode:
         effect.token.reply(wire.response_frame(effect.response))
 
     def _append_records(self, effect: effects.AppendRecords) -> None:
-        records, epoch = self._records.popleft(), effect.epoch
-        now_ms = self._clock.now_ms()
-        self._write(
-            effect.start_offset,
-            lambda: self.log.append(records, epoch, now_ms),
-            lambda error: self._append_failed(epoch, error),
-        )
+        epoch, records = effect.epoch, self._records.popleft()
+        self._writer.append(records, effect, lambda error: self._append_failed(epoch, error))
 
     def _append_voters(self, effect: effects.AppendVoters) -> None:
-        epoch, offset, voters = effect
-        now_ms = self._clock.now_ms()
-        self._write(
-            offset,
-            lambda: self.log.append_voters(voters, epoch, now_ms),
-            lambda error: self._append_failed(epoch, error),
-        )
+        epoch = effect.epoch
+        self._writer.append_voters(effect, lambda error: self._append_failed(epoch, error))
 
     def _append_fetched(self, effect: effects.AppendFetched) -> None:
-        payload, start = effect.token.payload, effect.start_offset
-        now_ms = self._clock.now_ms()
-        self._write(start, lambda: self.log.append_fetched(payload, start, now_ms), self.fail)
-
-    def _write(
-        self, start: int, work: Callable[[], Any], failed: Callable[[Exception], None]
-    ) -> None:
-        def write() -> None:
-            if self.log.end_offset != start:
-                raise IllegalStateError(f"the log ends at {self.log.end_offset}, not at {start}")
-            work()
-            self.queue.mark_dirty()
-
-        self.queue.put(write, _ignore, failed)
+        self._writer.append_fetched(effect.token.payload, effect.start_offset)
 
     def _truncate(self, effect: effects.TruncateLog) -> None:
-        def truncate() -> None:
-            self.log.truncate_to(effect.end_offset)
-            self._generation += 1
-
         logger.info("%s: the log is cut to %d", self.name, effect.end_offset)
-        self.queue.put(truncate, _ignore)
+        self._writer.truncate(effect.end_offset)
 
     def _install(self, effect: effects.InstallSnapshot) -> None:
         snapshot = self._fetched
         assert snapshot is not None
         assert snapshot.last == effect.snapshot
-
-        def install() -> None:
-            self.log.install_snapshot(snapshot)
-            self._generation += 1
-            self.queue.mark_dirty()
-
         logger.info("%s: a snapshot at %d takes the log's place", self.name, snapshot.last.offset)
-        self.queue.put(install, _ignore)
+        self._writer.install(snapshot)
 
     def _fetch_snapshot(self, effect: effects.FetchSnapshot) -> None:
         self.on_fetch_snapshot(effect.leader.id, effect.snapshot)
+
+    def _committed(self, effect: effects.AdvanceHighWatermark) -> None:
+        self.high_watermark = effect.high_watermark
+        self._listener.on_committed()
 
     def _role_changed(self, effect: effects.RoleChanged) -> None:
         if effect.role is not QuorumRole.LEADER:
@@ -352,8 +339,7 @@ class QuorumNode:
 
     def _flush(self) -> Callable[[], None]:
         """Runs in the queue's thread."""
-        self.log.flush()
-        flushed = events.Flushed(self.log.end_offset, self._generation)
+        flushed = self._writer.flush()
         return lambda: self.feed(flushed)
 
     def _append_failed(self, epoch: int, error: Exception) -> None:
@@ -374,10 +360,6 @@ class QuorumNode:
                 waiting.set_exception(NotControllerError(f"{self.name} does not lead any more"))
 
 
-def _ignore(_: Any) -> None:
-    return
-
-
 def _nothing() -> None:
     return
 
@@ -392,7 +374,7 @@ _PERFORM: Final[dict[type, Callable[[QuorumNode, Any], None]]] = {
     effects.TruncateLog: QuorumNode._truncate,
     effects.InstallSnapshot: QuorumNode._install,
     effects.FetchSnapshot: QuorumNode._fetch_snapshot,
-    effects.AdvanceHighWatermark: lambda node, _: node._listener.on_committed(),
+    effects.AdvanceHighWatermark: QuorumNode._committed,
     effects.RoleChanged: QuorumNode._role_changed,
     effects.Confirmed: QuorumNode._confirmed,
 }
