@@ -96,7 +96,11 @@ class LocalPartitionActor:
         self._watch = asyncio.ensure_future(self._die_when_replaced())
 
     async def _die_when_replaced(self) -> None:
-        await self._shell.wait_replaced()
+        replaced = asyncio.ensure_future(self._shell.wait_replaced())
+        dead = asyncio.ensure_future(self._life.wait_dead())
+        await asyncio.wait({replaced, dead}, return_when=asyncio.FIRST_COMPLETED)
+        replaced.cancel()
+        dead.cancel()
         self.kill()
 
     async def start(self) -> ActorStarted:
