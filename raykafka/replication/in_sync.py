@@ -90,6 +90,9 @@ class InSync:
         self.partition_epoch = partition_epoch
         self.isr = frozenset(isr) | {self._local_id}
         self.replicas = frozenset(replicas) | self.isr
+        if self.proposed is not None and not self.proposed <= self.replicas:
+            # Made before it was heard that a reassignment gave a member up: it will be refused.
+            self.proposed = None
         self._count()
         for replica_id in self.replicas - {self._local_id}:
             if replica_id not in self._progress:

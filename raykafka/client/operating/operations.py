@@ -25,6 +25,7 @@ from raykafka.errors import (
     ElectionNotNeededError,
     InvalidRequestError,
     NotEnoughReplicasError,
+    ReassignmentInProgressError,
     RequestTimedOutError,
     error_for,
 )
@@ -184,7 +185,7 @@ class ClusterOperations(ABC):
         deadline = Deadline(self._clock, timeout_ms)
         places = [move.place for move in listed]
         with self._throttled(throttle):
-            self.alter_partition_reassignments({move.place: move.after for move in listed})
+            self._begin(listed, deadline)
             while left := self.list_partition_reassignments(places):
                 _tell(on_progress, len(places) - len(left), len(places))
                 self._pause(deadline, f"{len(left)} of {len(places)} partitions still move")
@@ -312,6 +313,14 @@ class ClusterOperations(ABC):
         """A request to the controller, repeated within the call's time."""
 
     # --- inside -----------------------------------------------------------------------------------
+
+    def _begin(self, moves: Sequence[Move], deadline: Deadline) -> None:
+        """Submit moves; where an older copy is still being deleted they are tried again."""
+        while True:
+            try:
+                return self.alter_partition_reassignments({m.place: m.after for m in moves})
+            except ReassignmentInProgressError as error:
+                self._pause(deadline, error.message)
 
     @contextmanager
     def _throttled(self, rate: int | None) -> Iterator[None]:

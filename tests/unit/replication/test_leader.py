@@ -239,6 +239,21 @@ def test_an_open_proposal_outlives_the_same_word_of_the_controller() -> None:
     assert machine.high_watermark == 12
 
 
+def test_a_proposal_with_a_replica_that_was_given_up_is_none() -> None:
+    """The answer to an ISR change tells that a reassignment is complete before the replicas do."""
+    machine = leader(isr=frozenset({ME, 8, 9}), log_end=10)
+    for follower in (8, 9):
+        machine.on_event(FollowerAttached(follower, 1, 10), now_ms=0)
+    machine.on_event(IsrChanged(frozenset({ME, 9}), 1), now_ms=0)
+    machine.on_appended(11, LEADER, "a")
+    proposed = machine.on_event(FollowerAdvanced(8, 11), now_ms=0)
+    assert proposed == [ProposeIsr(frozenset({ME, 8, 9}), 1)]
+    left = frozenset({ME, 9})
+    machine.on_event(BecomeLeader(3, left, 11, 0, 0, 1, left, 1), now_ms=0)
+    machine.on_appended(12, LEADER, "b")
+    assert machine.on_event(FollowerAdvanced(9, 12), now_ms=0) == [AdvanceHighWatermark(12)]
+
+
 def test_a_follower_that_falls_behind_leaves_after_the_lag() -> None:
     machine = leader(isr=frozenset({ME, 8, 9}))
     for id_ in (8, 9):
