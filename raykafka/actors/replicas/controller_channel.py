@@ -60,6 +60,7 @@ class ControllerChannel:
         self._lease = lease
         self._on_replaced = on_replaced
         self._interval_s = config.broker_heartbeat_interval_ms / 1000
+        self._session_ms = config.broker_session_timeout_ms
         self._patience_s = max(self._interval_s, config.broker_session_timeout_ms / 4000)
         self._controllers: Sequence[Endpoint] = spec.controllers
         self._proposals: dict[Replica, AlteredPartition] = {}
@@ -107,7 +108,9 @@ class ControllerChannel:
 
     async def _run(self) -> None:
         while True:
-            for endpoint in list(self._controllers):
+            began_ms = self._clock.monotonic_ms()
+            voters, refused = list(self._controllers), 0
+            for endpoint in voters:
                 try:
                     connection = await self._connector(
                         endpoint,
@@ -117,6 +120,7 @@ class ControllerChannel:
                     )
                 except RaykafkaError as error:
                     logger.debug("%s: no controller at %s: %s", self._spec.name, endpoint, error)
+                    refused += isinstance(error.__cause__, ConnectionRefusedError)
                     continue
                 try:
                     await self._talk(connection)
@@ -124,6 +128,8 @@ class ControllerChannel:
                     logger.debug("%s: %s", self._spec.name, error)
                 finally:
                     connection.close()
+            if refused == len(voters):
+                self._lease.extend(began_ms + self._session_ms, self._clock.monotonic_ms())
             await asyncio.sleep(_PAUSE_S)
 
     async def _talk(self, connection: PeerConnection) -> None:

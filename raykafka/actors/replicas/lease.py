@@ -3,6 +3,12 @@
 The controller waits for longer than the lease lasts before it gives a silent actor's partitions to
 others, so two leaders never answer at the same time. Only the monotonic clock counts, which goes on
 while a process is stopped.
+
+What needs no lease:
+- a partition with one copy, since nobody else can lead it;
+- acks=all, which is answered when all in sync have the batch: those whom another one leads by now
+  do not take it. So a cluster without controller goes on taking such batches for as long as it
+  likes.
 """
 
 from __future__ import annotations
@@ -27,6 +33,15 @@ class Lease:
     def renew(self, until_ms: int) -> None:
         """It lasts until then, if that is later than before."""
         self.until_ms = max(self.until_ms, until_ms)
+
+    def extend(self, until_ms: int, now_ms: int) -> None:
+        """Renew it without the controller's word, as no voter's process runs; unless it has ended.
+
+        Whoever becomes active after that begins to count anew, and waits for everybody's heartbeat
+        before it judges. A lease that has ended is not extended: it may have been judged before.
+        """
+        if now_ms < self.until_ms:
+            self.renew(until_ms)
 
     def check(self, now_ms: int) -> None:
         """Raise ``NotLeaderOrFollowerError`` once it has ended."""

@@ -27,10 +27,12 @@ from raykafka.log.batch import validate_batch
 from raykafka.log.batch_header import BatchHeader, verify
 from raykafka.log.schema import UNTYPED_SCHEMA
 from raykafka.log.small_batch import is_one_record
+from raykafka.model import Acks
 from raykafka.protocol.messages import ProduceRequest, ProduceResponse
 from raykafka.storage.disk_guard import DiskGuard
 from raykafka.storage.log_types import AppendResult
 
+ALL = int(Acks.ALL)
 MAX_PENDING_PRODUCES = 10_000
 """Batches of one partition that may wait to be committed."""
 
@@ -71,9 +73,9 @@ class ProduceHandler:
         acks = request.acks
         clock, log = self._clock, replica.log
         monotonic_ms = clock.monotonic_ms()
-        if monotonic_ms >= self._lease.until_ms:
-            self._lease.check(monotonic_ms)
         machine.check_produce(acks, request.leader_epoch)
+        if monotonic_ms >= self._lease.until_ms and acks != ALL:
+            self._check_lease(replica, monotonic_ms)
         size = len(payload)
         if size > replica.max_message_bytes:
             raise MessageTooLargeError(
@@ -116,6 +118,10 @@ class ProduceHandler:
                 replica.fresh = FreshBatch(base_offset, base_offset + count, payload)
             if machine.high_watermark != seen:
                 self._wake.add(replica)
+
+    def _check_lease(self, replica: Replica, now_ms: int) -> None:
+        if len(replica.machine.in_sync.replicas) > 1:
+            self._lease.check(now_ms)
 
 
 def _answer(

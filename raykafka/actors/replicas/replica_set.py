@@ -52,7 +52,8 @@ class ReplicaSet:
         ``UnknownLeaderEpochError``, or the error that made the replica fail.
         """
         replica = self.find(topic_id, partition)
-        self.lease.check(now_ms)
+        if len(replica.machine.in_sync.replicas) != 1:
+            self.lease.check(now_ms)
         replica.machine.check_epoch(leader_epoch, following_too=or_follower)
         return replica
 
