@@ -36,6 +36,7 @@ class Nodes:
     def __init__(self, name: str, folder: Path, count: int, configs: Mapping[str, str]) -> None:
         """Returns when every broker is there."""
         self.folder = folder
+        self._count = count
         self._temporary = tempfile.mkdtemp(prefix="rk")  # Ray's sockets need short paths
         settings = [f"{key}={value}" for key, value in configs.items()]
         environment = {
@@ -96,8 +97,10 @@ class Nodes:
         return [*raylets, *pids]
 
     def wait_in_sync(self, topic: Topic) -> None:
-        """Every partition has as many copies in sync as the topic asks for."""
-        with self._connect().admin() as admin:
+        """Every broker is there, and every partition has the copies in sync it asks for."""
+        cluster = self._connect()
+        _until(lambda: _alive(cluster) == self._count, "all brokers are alive")
+        with cluster.admin() as admin:
             _until(lambda: _all_in_sync(admin, topic), f"all copies of {topic.name} are in sync")
 
     def disk(self, broker: int) -> Path:
