@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from raykafka.actors.ports import Buffer, Reply
+from raykafka.actors.replicas.catch_up import CatchUpWindow
 from raykafka.actors.replicas.reading import PartitionReader
 from raykafka.actors.replicas.replica import Replica
 from raykafka.actors.replicas.replica_set import ReplicaSet
@@ -28,7 +29,7 @@ from raykafka.protocol.replication_messages import (
 )
 from raykafka.replication.events import FollowerAttached
 
-FRAME_BYTES: Final = 1 << 20
+FRAME_BYTES: Final = 256 << 10
 """What one frame carries to a follower that catches up, or one batch if that is larger."""
 
 
@@ -38,6 +39,7 @@ class ReplicaStream:
     __slots__ = (
         "_acked_bytes",
         "_blocked",
+        "_catch_up",
         "_credit",
         "_forget",
         "_handler",
@@ -46,6 +48,7 @@ class ReplicaStream:
         "_reply",
         "_sent_bytes",
         "_told",
+        "_unpaid_bytes",
         "ended",
         "replica",
         "replica_id",
@@ -57,6 +60,7 @@ class ReplicaStream:
         request: ReplicateRequest,
         reply: Reply,
         handler: CopyHandler,
+        catch_up: CatchUpWindow,
         forget: Callable[[], None],
     ) -> None:
         """``forget`` is called once, when the stream has ended."""
@@ -65,11 +69,14 @@ class ReplicaStream:
         self.ended = False
         self._reply = reply
         self._handler = handler
+        self._catch_up = catch_up
         self._forget = forget
         self._credit = request.credit_bytes
         self._next_offset = request.offset
         self._sent_bytes = 0
         self._acked_bytes = 0
+        self._unpaid_bytes = 0
+        """What of the window of its connection this stream has taken."""
         self._told = -1
         """The high watermark that the follower knows."""
         self._loaded = -1
@@ -80,16 +87,22 @@ class ReplicaStream:
     def on_appended(self, base_offset: int, next_offset: int, message: Buffer) -> None:
         """A batch is in the leader's file: send it on if the follower has all before it."""
         if (
-            base_offset == self._next_offset
-            and not self._blocked
-            and self._sent_bytes - self._acked_bytes < self._credit
-            and self._reply.writable
+            base_offset != self._next_offset
+            or self._blocked
+            or self._sent_bytes - self._acked_bytes >= self._credit
         ):
+            return  # it goes on from the log when the follower has taken what is on its way
+        if self._reply.writable:
             self._send((message,), [len(message)], len(message), next_offset)
+        else:
+            self._wait_until_writable()
 
     def on_position(self, received_bytes: int) -> None:
         """The follower has taken that much: go on if there is more."""
+        paid = min(received_bytes - self._acked_bytes, self._unpaid_bytes)
         self._acked_bytes = received_bytes
+        self._unpaid_bytes -= paid
+        self._catch_up.give_back(paid)
         if self._next_offset < self.replica.log.log_end_offset:
             self.pump()
 
@@ -109,8 +122,10 @@ class ReplicaStream:
                 and self._sent_bytes - self._acked_bytes < self._credit
             ):
                 if not reply.writable:
+                    self._wait_until_writable()
+                elif self._is_behind and self._catch_up.full:
                     self._blocked = True
-                    reply.on_writable(self._go_on)
+                    self._catch_up.wait(self._go_on)
                 elif not self._is_loading():
                     self._send_from_log()
         except LogDamagedError as error:
@@ -135,6 +150,17 @@ class ReplicaStream:
             if self.replica.streams.get(self.replica_id) is self:
                 del self.replica.streams[self.replica_id]
             self._forget()
+            unpaid, self._unpaid_bytes = self._unpaid_bytes, 0
+            self._catch_up.give_back(unpaid)
+
+    @property
+    def _is_behind(self) -> bool:
+        """Whether the follower is not in sync, so that nobody waits for it."""
+        return self.replica_id not in self.replica.machine.isr
+
+    def _wait_until_writable(self) -> None:
+        self._blocked = True
+        self._reply.on_writable(self._go_on)
 
     def _go_on(self) -> None:
         self._blocked = False
@@ -165,7 +191,9 @@ class ReplicaStream:
         sizes = [len(batch) for batch in batches]
         size = sum(sizes)
         self._send(batches, sizes, size, next_offset)
-        if self.replica_id not in self.replica.machine.isr:
+        if self._is_behind:
+            self._unpaid_bytes += size
+            self._catch_up.take(size)
             pause_s = self._handler.throttle.take(size, self._handler.clock.monotonic_ms())
             if pause_s > 0:
                 self._blocked = True
@@ -193,6 +221,7 @@ class CopyHandler:
         self._replicas = replicas
         self._streams: dict[object, dict[int, ReplicaStream]] = {}
         """By connection and correlation id."""
+        self._windows: dict[object, CatchUpWindow] = {}
 
     def handle_replicate(self, request: ReplicateRequest, payload: Any, reply: Reply) -> None:
         """REPLICATE. Answered at once where the logs part, else by the stream.
@@ -227,7 +256,8 @@ class CopyHandler:
         def forget() -> None:
             streams.pop(session, None)
 
-        stream = ReplicaStream(replica, request, reply, self, forget)
+        window = self._windows[reply.connection]
+        stream = ReplicaStream(replica, request, reply, self, window, forget)
         streams[session] = stream
         replica.streams[request.replica_id] = stream
         event = FollowerAttached(request.replica_id, request.incarnation, request.offset)
@@ -255,6 +285,7 @@ class CopyHandler:
         streams = self._streams.get(connection)
         if streams is None:
             streams = self._streams[connection] = {}
+            self._windows[connection] = CatchUpWindow()
             # One callback per connection, not per stream: a partition opens many in its life.
             reply.on_close(lambda: self._drop_all(connection))
         return streams
@@ -262,3 +293,4 @@ class CopyHandler:
     def _drop_all(self, connection: object) -> None:
         for stream in list(self._streams.pop(connection, {}).values()):
             stream.drop()
+        self._windows.pop(connection, None)

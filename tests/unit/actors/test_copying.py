@@ -1,0 +1,128 @@
+"""What a leader sends its followers, and when: blocked connections and copies that catch up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from partition_kit import EPOCH, TOPIC_ID, ActorHarness, RecordedConnection, RecordedReply, run
+
+from raykafka.actors.replicas import catch_up
+from raykafka.protocol.messages import ApiKey
+from raykafka.protocol.replication_messages import ReplicaPositionRequest, ReplicateRequest
+
+
+async def lead(actor: ActorHarness, *partitions: int, isr: tuple[int, ...] = (0, 1)) -> None:
+    await actor.assign(*partitions, replicas=(0, 1), isr=isr, leader_id=0)
+
+
+def replicate(actor: ActorHarness, partition: int, connection: RecordedConnection) -> RecordedReply:
+    request = ReplicateRequest(TOPIC_ID, partition, EPOCH, 1, 1, offset=0)
+    return actor.request(ApiKey.REPLICATE, request, connection=connection)
+
+
+def acknowledge(actor: ActorHarness, stream: RecordedReply, offset: int) -> None:
+    position = ReplicaPositionRequest(stream.correlation_id, offset, sent(stream))
+    actor.request(ApiKey.REPLICA_POSITION, position, connection=stream.connection)
+
+
+def sent(stream: RecordedReply) -> int:
+    """Bytes of batches that were sent on a stream."""
+    return sum(map(len, stream.payloads))
+
+
+def test_a_batch_that_found_its_connection_full_is_sent_when_there_is_room(tmp_path: Path) -> None:
+    """Nothing else is on its way, so no answer of the follower would make the stream go on."""
+
+    async def scenario() -> None:
+        async with ActorHarness(tmp_path) as actor:
+            await lead(actor, 0)
+            connection = RecordedConnection()
+            stream = replicate(actor, 0, connection)
+            actor.produce(0, b"first")
+            acknowledge(actor, stream, 1)
+            connection.block()
+            waiting = actor.produce(0, b"second")
+            assert actor.produce(0, b"third").answers == []
+            before = sent(stream)
+            connection.unblock()
+            assert sent(stream) > before
+            acknowledge(actor, stream, 3)
+            assert len(waiting.answers) == 1
+
+    run(scenario())
+
+
+def test_copies_that_catch_up_share_the_window_of_their_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catch_up, "WINDOW_BYTES", 600_000)
+
+    async def scenario() -> None:
+        async with ActorHarness(tmp_path) as actor:
+            await lead(actor, 0, 1, 2, isr=(0,))
+            for partition in (0, 1, 2):
+                for _ in range(8):
+                    actor.produce(partition, bytes(100_000))
+            connection = RecordedConnection()
+            streams = [replicate(actor, partition, connection) for partition in (0, 1, 2)]
+            on_the_way = [sent(stream) for stream in streams]
+            assert on_the_way[2] == 0
+            assert 600_000 <= sum(on_the_way) <= 600_000 + 300_000
+            other = [replicate(actor, 2, RecordedConnection())]
+            assert sent(other[0]) >= 600_000, "another connection has a window of its own"
+            for _ in range(50):
+                for stream in streams[:2]:
+                    acknowledge(actor, stream, offset_of(stream))
+            assert [offset_of(stream) for stream in streams[:2]] == [8, 8]
+
+    run(scenario())
+
+
+def test_a_stream_that_ends_gives_its_part_of_the_window_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catch_up, "WINDOW_BYTES", 300_000)
+
+    async def scenario() -> None:
+        async with ActorHarness(tmp_path) as actor:
+            await lead(actor, 0, 1, isr=(0,))
+            for partition in (0, 1):
+                for _ in range(8):
+                    actor.produce(partition, bytes(100_000))
+            connection = RecordedConnection()
+            replicate(actor, 0, connection)
+            second = replicate(actor, 1, connection)
+            assert sent(second) == 0
+            again = replicate(actor, 0, connection)
+            assert sent(second) > 0
+            assert sent(again) == 0
+
+    run(scenario())
+
+
+def offset_of(stream: RecordedReply) -> int:
+    """Where the batches end that were sent on a stream."""
+    return sum(len(answer.sizes) for answer in stream.answers)
+
+
+def test_what_is_in_sync_waits_for_no_window(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catch_up, "WINDOW_BYTES", 300_000)
+
+    async def scenario() -> None:
+        async with ActorHarness(tmp_path) as actor:
+            await lead(actor, 0, isr=(0,))
+            await lead(actor, 1, isr=(0, 1))
+            for _ in range(8):
+                actor.produce(0, bytes(100_000))
+            connection = RecordedConnection()
+            replicate(actor, 0, connection)
+            live: Any = replicate(actor, 1, connection)
+            answered = actor.produce(1, b"now")
+            acknowledge(actor, live, 1)
+            assert len(answered.answers) == 1
+
+    run(scenario())
