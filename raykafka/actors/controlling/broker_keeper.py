@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 
 from raykafka.actors.controlling.keeper import ClusterContext, Keeper
+from raykafka.actors.controlling.session import Session
 from raykafka.actors.ports import ActorStarted, BrokerPort, BrokerSpec, NodeInfo
 from raykafka.actors.timeouts import cancel_all, within
 from raykafka.controller.commands import (
@@ -32,7 +33,7 @@ class BrokerKeeper(Keeper[BrokerPort]):
         self._on_ready = on_ready
         self._incarnation = 0
         self._given_up = -1
-        self._renewed_ms = 0
+        self._session = Session(context.clock)
 
     def renew(self, incarnation: int, usable_bytes: int) -> bool:
         """A heartbeat came; False when it is not from the broker that should run."""
@@ -40,7 +41,7 @@ class BrokerKeeper(Keeper[BrokerPort]):
         if incarnation != broker.incarnation or incarnation == self._given_up:
             return False
         self.usable_bytes = usable_bytes
-        self._renewed_ms = self._context.clock.monotonic_ms()
+        self._session.renew()
         return True
 
     async def _adopt(self) -> BrokerPort | None:
@@ -78,7 +79,7 @@ class BrokerKeeper(Keeper[BrokerPort]):
 
     async def _enlist(self, broker: BrokerState, started: ActorStarted) -> None:
         self._incarnation = broker.incarnation
-        self._renewed_ms = self._context.clock.monotonic_ms()
+        self._session.renew()
         await self._submit(
             UnfenceBroker(
                 self.broker_id,
@@ -97,17 +98,13 @@ class BrokerKeeper(Keeper[BrokerPort]):
         """Until the broker dies, or its lease ends by the monotonic clock."""
         config = self._context.settings.broker(self._context.image, self.broker_id)
         session_ms = config.broker_session_timeout_ms
-        dead = asyncio.ensure_future(port.wait_dead())
+        check_s = self._context.patience.check_s
+        silent = asyncio.ensure_future(self._session.wait_silent(session_ms, check_s))
+        tasks = {silent, asyncio.ensure_future(port.wait_dead())}
         try:
-            while not dead.done():
-                left_ms = self._renewed_ms + session_ms - self._context.clock.monotonic_ms()
-                if left_ms <= 0:
-                    return
-                await asyncio.wait(
-                    {dead}, timeout=min(left_ms / 1000, self._context.patience.check_s)
-                )
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await cancel_all({dead})
+            await cancel_all(tasks)
 
     async def _lost(self) -> None:
         self._given_up = self._incarnation

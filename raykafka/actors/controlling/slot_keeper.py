@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from raykafka.actors.controlling.keeper import ClusterContext, Keeper
+from raykafka.actors.controlling.session import Session
 from raykafka.actors.controlling.slot_plan import Plan, SlotPlanner, Throttle
 from raykafka.actors.ports import (
     ActorStarted,
@@ -46,14 +47,14 @@ class SlotKeeper(Keeper[PartitionActorPort]):
         self.planner = SlotPlanner(slot)
         self._on_progress = on_progress
         self._incarnation = 0
-        self._renewed_ms = 0
+        self._session = Session(context.clock)
 
     def renew(self, incarnation: int) -> bool:
         """The actor has asked for its lease; False when it is not the one that should run."""
         actor = self._context.image.actors.get(self.slot)
         if actor is None or actor.incarnation != incarnation:
             return False
-        self._renewed_ms = self._context.clock.monotonic_ms()
+        self._session.renew()
         return True
 
     def is_settled(self, topic: TopicState) -> bool:
@@ -101,7 +102,7 @@ class SlotKeeper(Keeper[PartitionActorPort]):
         if endpoint is None:
             raise KafkaStorageError(f"{self._label} has started without a listener")
         self._incarnation = incarnation
-        self._renewed_ms = self._context.clock.monotonic_ms()
+        self._session.renew()
         # Nothing is taken for granted: an adopted actor is told everything once more.
         self.planner.forget()
         await self._submit(
@@ -158,12 +159,8 @@ class SlotKeeper(Keeper[PartitionActorPort]):
         context = self._context
         config = context.settings.broker(context.image, self.slot.broker_id)
         session_ms = config.broker_session_timeout_ms
-        while True:
-            left_ms = self._renewed_ms + session_ms - context.clock.monotonic_ms()
-            if left_ms <= 0:
-                logger.warning("%s has not been heard of for %d ms", self._label, session_ms)
-                return
-            await asyncio.sleep(min(left_ms / 1000, context.patience.check_s))
+        await self._session.wait_silent(session_ms, context.patience.check_s)
+        logger.warning("%s has not been heard of for %d ms", self._label, session_ms)
 
     async def _lost(self) -> None:
         self.planner.forget()

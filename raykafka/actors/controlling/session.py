@@ -1,0 +1,40 @@
+"""Whether somebody was heard of lately: the controller's side of leases and heartbeats."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from raykafka.clock import Clock
+
+_AWAY_S: Final = 0.5
+"""A sleep that takes so much longer was one of this whole process: it has heard nobody."""
+
+
+class Session:
+    """Ends a while after the last sign of life, by the monotonic clock.
+
+    A controller that was stopped itself, or kept from running, judges nobody by that time: whoever
+    was heard of before gets a whole session anew.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._renewed_ms = 0
+
+    def renew(self) -> None:
+        """A sign of life."""
+        self._renewed_ms = self._clock.monotonic_ms()
+
+    async def wait_silent(self, session_ms: int, check_s: float) -> None:
+        """Return when there has been none for ``session_ms``; looks every ``check_s``."""
+        loop = asyncio.get_running_loop()
+        while True:
+            left_ms = self._renewed_ms + session_ms - self._clock.monotonic_ms()
+            if left_ms <= 0:
+                return
+            pause_s = min(left_ms / 1000, check_s)
+            before = loop.time()
+            await asyncio.sleep(pause_s)
+            if loop.time() - before > pause_s + _AWAY_S:
+                self.renew()
