@@ -144,6 +144,7 @@ class Replica:
         self.apply(machine.on_event(event, now_ms=now_ms))
         self.gone = None
         if not again:
+            self._forget_former_leader()
             self._end_streams()
 
     def follow(self, assignment: PartitionAssignment, *, now_ms: int) -> None:
@@ -154,6 +155,7 @@ class Replica:
         event = BecomeFollower(assignment.leader_epoch, assignment.leader_id)
         effects = self.machine.on_event(event, now_ms=now_ms)
         self.gone = None
+        self._forget_former_leader()
         self._send_away(
             NotLeaderOrFollowerError(
                 f"{self.topic}-{self.partition.partition} is led by another broker now; refresh"
@@ -206,6 +208,11 @@ class Replica:
         for waiter in waiters:
             waiter.on_gone(self, error)
         self._end_streams()
+
+    def _forget_former_leader(self) -> None:
+        """What was true under it need not be any more: its last batch may be cut off the log."""
+        self.fresh = None
+        self.leader_log_start = -1
 
     def _end_streams(self) -> None:
         streams, self.streams = self.streams, {}

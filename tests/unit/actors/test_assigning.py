@@ -27,7 +27,7 @@ from raykafka.errors import (
     NotLeaderOrFollowerError,
 )
 from raykafka.log.batch_header import read_header
-from raykafka.model import PartitionId, TopicId
+from raykafka.model import Endpoint, PartitionId, TopicId
 
 
 def test_the_same_assignment_twice_changes_nothing(tmp_path: Path) -> None:
@@ -199,5 +199,22 @@ def test_upkeep_rolls_and_deletes_what_is_old(tmp_path: Path) -> None:
             replica = actor.replica(0)
             await until(lambda: replica.log.log_start_offset == 1)
             assert actor.produced(0, b"b").base_offset == 1
+
+    run(scenario())
+
+
+def test_a_leader_does_not_delete_what_its_former_leader_had_deleted(tmp_path: Path) -> None:
+    """After an unclean election other records have those offsets."""
+
+    async def scenario() -> None:
+        async with ActorHarness(tmp_path) as actor:
+            elsewhere = Endpoint("127.0.0.1", 1)
+            await actor.assign(0, leader_id=1, leader=elsewhere, replicas=(0, 1), isr=(1,))
+            replica = actor.replica(0)
+            replica.leader_log_start = 2
+            await actor.assign(0, leader_epoch=EPOCH + 1)
+            actor.produced(0, b"a", b"b", b"c", epoch=EPOCH + 1)
+            await actor.upkeep.look_after_logs(retain=False)
+            assert replica.log.log_start_offset == 0
 
     run(scenario())

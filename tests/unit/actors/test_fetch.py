@@ -29,7 +29,7 @@ from raykafka.errors import (
 from raykafka.log.batch import decode_batch, verify
 from raykafka.log.batch_header import read_header
 from raykafka.log.schema import UNTYPED_SCHEMA
-from raykafka.model import PartitionId
+from raykafka.model import Endpoint, PartitionId
 from raykafka.protocol.messages import ApiKey, FetchPartition, FetchRequest
 
 P0 = PartitionId(TOPIC_ID, 0)
@@ -283,3 +283,22 @@ def _flip_a_bit_in_the_second_batch(directory: Path) -> None:
     second = data.index(b"x" * 1000, data.index(b"x" * 1000) + 1000)
     data[second + 10] ^= 1
     segment.write_bytes(data)
+
+
+def test_a_batch_that_was_cut_off_is_not_handed_out_from_memory(tmp_path: Path) -> None:
+    """What readers were about to get when the leader changed may never have been committed."""
+
+    async def scenario() -> None:
+        async with ActorHarness(tmp_path) as actor:
+            await actor.assign(0, replicas=(0, 1), isr=(0, 1))
+            actor.fetch((0, 0))
+            actor.produce(0, b"cut")
+            elsewhere = Endpoint("127.0.0.1", 1)
+            await actor.assign(0, leader_epoch=EPOCH + 1, leader_id=1, leader=elsewhere)
+            actor.replica(0).log.truncate_to(0)
+            await actor.assign(0, leader_epoch=EPOCH + 2, replicas=(0, 1))
+            actor.produced(0, b"kept", epoch=EPOCH + 2)
+            [batch] = batches_in(actor.fetch((0, 0), epoch=EPOCH + 2))
+            assert b"kept" in batch
+
+    run(scenario())
