@@ -16,6 +16,8 @@ from collections.abc import Iterable
 NO_INCARNATION = -1
 _PAUSE_MS = 500
 """After a refusal nobody new is proposed for a while: the reason may last."""
+_PATIENCE_MS = 1000
+"""A proposal whose fate is not known for so long is made again."""
 
 
 class _Progress:
@@ -38,6 +40,7 @@ class InSync:
     """The ISR of one partition as its leader sees it."""
 
     __slots__ = (
+        "_again_ms",
         "_local_id",
         "_progress",
         "_quiet_until_ms",
@@ -59,6 +62,7 @@ class InSync:
         self.replicas: frozenset[int] = frozenset()
         self._progress: dict[int, _Progress] = {}
         self._quiet_until_ms = 0
+        self._again_ms = -1
 
     def begin(
         self, isr: Iterable[int], replicas: Iterable[int], partition_epoch: int, now_ms: int
@@ -185,8 +189,18 @@ class InSync:
                 behind.add(replica_id)
         return self._propose(self.isr - behind) if behind else None
 
+    def open_proposal(self, now_ms: int) -> frozenset[int] | None:
+        """What has been proposed and should be again, since nobody has said what became of it."""
+        if self.proposed is None:
+            return None
+        due = 0 <= self._again_ms <= now_ms
+        if due or self._again_ms < 0:
+            self._again_ms = now_ms + _PATIENCE_MS
+        return self.proposed if due else None
+
     def _propose(self, isr: frozenset[int]) -> frozenset[int]:
         self.proposed = isr
+        self._again_ms = -1
         self._count()
         return isr
 

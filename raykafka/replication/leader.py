@@ -314,6 +314,7 @@ class ReplicaMachine:
             message = "the batch was appended, but was not committed in time; it may yet be"
             effects += [ReplyProduce(each.token, RequestTimedOutError(message)) for each in late]
         if self.role is Role.LEADER and len(self.in_sync.replicas) > 1:
+            effects += self._propose(self.in_sync.open_proposal(now_ms))
             shrunk = self.in_sync.shrinkage(self.log_end_offset, now_ms, self.lag_max_ms)
             effects += self._propose(shrunk)
             for replica_id in self.in_sync.replicas - self.in_sync.isr:

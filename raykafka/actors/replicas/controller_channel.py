@@ -2,7 +2,9 @@
 
 One connection, found again whenever it ends: every voter that is known is asked in turn, and the
 one that is not active says so. A proposal that was not answered is sent again, because it may have
-been accepted.
+been accepted. So may one that is refused because the partition has changed: perhaps it was this
+very proposal that changed it. Only a refusal of what would have fitted says that it was never made;
+after any other the replica goes on counting with both, until it hears what the partition is now.
 """
 
 from __future__ import annotations
@@ -17,7 +19,13 @@ from raykafka.actors.replicas.lease import Lease
 from raykafka.actors.replicas.replica import Replica
 from raykafka.clock import Clock
 from raykafka.config import BrokerConfig
-from raykafka.errors import ConnectionLostError, RaykafkaError, error_for
+from raykafka.errors import (
+    ConnectionLostError,
+    IneligibleReplicaError,
+    InvalidRequestError,
+    RaykafkaError,
+    error_for,
+)
 from raykafka.model import Endpoint
 from raykafka.protocol.messages import ApiKey
 from raykafka.protocol.replication_messages import (
@@ -39,6 +47,8 @@ _PAUSE_S: Final = 0.05
 """Between two rounds of asking every voter who is active."""
 _MAX_PROPOSALS: Final = 1000
 """Partitions in one request."""
+_NEVER_MADE: Final = (IneligibleReplicaError, InvalidRequestError)
+"""Refusals that come after the epochs of leader and partition were found to be current."""
 
 
 class ControllerChannel:
@@ -94,10 +104,12 @@ class ControllerChannel:
             )
             for broker_id in sorted(isr)
         ]
-        self._proposals[replica] = AlteredPartition(
+        proposal = AlteredPartition(
             *replica.partition, machine.leader_epoch, partition_epoch, members
         )
-        self._wake.set()
+        if self._proposals.get(replica) != proposal:  # else it is on its way
+            self._proposals[replica] = proposal
+            self._wake.set()
 
     def report_failed(self, replica: Replica) -> None:
         """The replica's log cannot be used: another one shall lead."""
@@ -186,19 +198,25 @@ class ControllerChannel:
         assert isinstance(answer, AlterPartitionsResponse)
         results = {(each.topic_id, each.partition): each for each in answer.partitions}
         for replica, proposal in sent.items():
-            if self._proposals.get(replica) is proposal:
+            newest = self._proposals.get(replica) is proposal
+            if newest:
                 del self._proposals[replica]
             result = results.get(replica.partition)
             if result is not None and replica.leader_epoch == proposal.leader_epoch:
-                self._on_result(replica, result)
+                self._on_result(replica, result, newest)
 
-    def _on_result(self, replica: Replica, result: AlteredPartitionResult) -> None:
-        event: IsrChanged | IsrRefused = IsrRefused()
+    def _on_result(self, replica: Replica, result: AlteredPartitionResult, newest: bool) -> None:
+        event: IsrChanged | IsrRefused
         if result.error_code:
             error = error_for(result.error_code, result.error_message)
             logger.info("%s-%d: %s", replica.topic, result.partition, error)
+            if not newest or not isinstance(error, _NEVER_MADE):
+                return
+            event = IsrRefused()
         elif result.leader_epoch == replica.leader_epoch:
             event = IsrChanged(frozenset(result.isr), result.partition_epoch)
+        else:
+            return
         replica.apply(replica.machine.on_event(event, now_ms=self._clock.monotonic_ms()))
 
     async def _send_failed(self, connection: PeerConnection) -> None:
