@@ -287,7 +287,8 @@ def _structures() -> Iterator[str]:
 
 def _arrays() -> Iterator[str]:
     """What stands as an array of its fields."""
-    for record in (ReplicaKey, Voter, VoterSet, VotersAt, OffsetAndEpoch, EpochRun):
+    records = (ReplicaKey, Voter, VoterSet, VotersAt, OffsetAndEpoch, EpochRun)
+    for record in (messages.FollowerInfo, *records):
         yield f"### {record.__name__}\n"
         yield f"An array of its fields. {_docstring(record)}\n"
         yield "| field | type | |"
