@@ -26,6 +26,8 @@ from raykafka.protocol.messages import ApiKey, Message
 from raykafka.quorum.messages import EpochRun, OffsetAndEpoch
 from raykafka.quorum.voters import ReplicaKey, Voter, VotersAt, VoterSet
 
+_MODULES = (messages, operations_messages, quorum_messages, replication_messages)
+
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests/unit/protocol/golden"
 
@@ -273,8 +275,7 @@ def _structures() -> Iterator[str]:
     whole = {api.request for api in apis.APIS.values()}
     whole |= {api.response for api in apis.APIS.values() if api.response is not None}
     yield "## Shared structures\n"
-    modules = (messages, operations_messages, quorum_messages, replication_messages)
-    for name, value in [item for module in modules for item in vars(module).items()]:
+    for name, value in [item for module in _MODULES for item in vars(module).items()]:
         is_message = inspect.isclass(value) and issubclass(value, Message) and value is not Message
         if is_message and value not in whole:
             yield f"### {name}\n"
@@ -287,8 +288,9 @@ def _structures() -> Iterator[str]:
 
 def _arrays() -> Iterator[str]:
     """What stands as an array of its fields."""
-    records = (ReplicaKey, Voter, VoterSet, VotersAt, OffsetAndEpoch, EpochRun)
-    for record in (messages.FollowerInfo, *records):
+    own = [value for module in _MODULES for value in vars(module).values() if _is_array(value)]
+    of_quorum = (ReplicaKey, Voter, VoterSet, VotersAt, OffsetAndEpoch, EpochRun)
+    for record in dict.fromkeys((*own, *of_quorum)):
         yield f"### {record.__name__}\n"
         yield f"An array of its fields. {_docstring(record)}\n"
         yield "| field | type | |"
@@ -296,6 +298,11 @@ def _arrays() -> Iterator[str]:
         for field, (annotation, text) in _field_documentation(record).items():
             yield f"| `{field}` | {_type(annotation)} | {text} |"
         yield ""
+
+
+def _is_array(value: object) -> bool:
+    is_struct = inspect.isclass(value) and issubclass(value, msgspec.Struct)
+    return is_struct and not issubclass(value, Message) and value.__struct_config__.array_like
 
 
 def _errors() -> Iterator[str]:
