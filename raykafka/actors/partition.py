@@ -176,7 +176,7 @@ class PartitionActor:
             loop,
             environment.group_commit,
             self._on_log_failed,
-            lambda replica: following.on_flushed(replica),
+            lambda replica: following.acknowledge(replica),
         )
         following = Following(
             (self.spec.broker_id, self.spec.incarnation),

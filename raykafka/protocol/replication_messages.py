@@ -59,6 +59,8 @@ class ReplicaPositionRequest(Message, frozen=True):
     offset: int
     received_bytes: int
     """Payload bytes received on the stream so far: gives the leader its credit back."""
+    close: bool = False
+    """The follower takes no more of this stream: the leader ends it without an answer."""
 
 
 class ActorHeartbeatRequest(Message, frozen=True):

@@ -213,7 +213,9 @@ class ReplicaMachine:
 
     def _on_attached(self, event: FollowerAttached, now_ms: int) -> Sequence[ReplicaEffect]:
         replica_id, incarnation, offset = event
-        if not self.in_sync.attach(replica_id, incarnation, offset, now_ms):
+        # How much of a log is durable the follower says next.
+        position = -1 if self.durable else offset
+        if not self.in_sync.attach(replica_id, incarnation, position, now_ms):
             return []
         if offset < self.high_watermark:
             # What is committed was there and is gone: it must not be elected.

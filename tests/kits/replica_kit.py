@@ -43,6 +43,7 @@ class Brokers:
         self.actors: dict[int, PartitionActor] = {}
         self.endpoints: dict[int, Endpoint] = {}
         self.topic_configs: dict[str, str] = {}
+        self.schemas: list[bytes] = []
         self.throttled_rate = -1
         self._lives: dict[int, int] = {}
         self._version = 0
@@ -108,7 +109,7 @@ class Brokers:
             partition=PartitionId(TOPIC_ID, partition),
             leader_epoch=LeaderEpoch(epoch),
             configs=self.topic_configs,
-            schemas=[],
+            schemas=list(self.schemas),
             opened_before=broker_id in members and (broker_id, partition) in self._opened,
             leader_id=leader,
             leader=None if broker_id == leader else self.endpoints[leader],
@@ -154,7 +155,12 @@ class Brokers:
 
 
 async def produce(
-    connection: PeerConnection, *values: bytes, epoch: int, acks: int = -1, partition: int = 0
+    connection: PeerConnection,
+    *values: bytes,
+    epoch: int,
+    acks: int = -1,
+    partition: int = 0,
+    schema_id: int = 0,
 ) -> asyncio.Future[Any]:
     """Send a batch; the future gets the answer or the error."""
     answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -162,7 +168,8 @@ async def produce(
     def on_answer(answer: Message | RaykafkaError, _payload: memoryview) -> None:
         answered.set_result(answer)
 
-    payload = message(PartitionId(TOPIC_ID, partition), value_batch(*values))
+    place = PartitionId(TOPIC_ID, partition)
+    payload = message(place, value_batch(*values), schema_id=schema_id)
     request = ProduceRequest(TOPIC_ID, partition, epoch, acks)
     connection.send(ApiKey.PRODUCE, request, [payload], on_answer)
     return answered

@@ -186,7 +186,7 @@ REQUESTS: dict[ApiKey, tuple[Message, bytes]] = {
     ApiKey.DESCRIBE_LOG_DIRS: (DescribeLogDirsRequest(), b""),
     ApiKey.ADD_COLUMNS: (AddColumnsRequest("flights", b"\x03\x04"), b""),
     ApiKey.REPLICATE: (ReplicateRequest("t-1", 3, 7, 2, 5, 1000, 6, 1 << 20), b""),
-    ApiKey.REPLICA_POSITION: (ReplicaPositionRequest(41, 1200, 9000), b""),
+    ApiKey.REPLICA_POSITION: (ReplicaPositionRequest(41, 1200, 9000, True), b""),
     ApiKey.ACTOR_HEARTBEAT: (ActorHeartbeatRequest(2, 1, 5), b""),
     ApiKey.ALTER_PARTITIONS: (
         AlterPartitionsRequest(

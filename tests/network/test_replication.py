@@ -21,6 +21,7 @@ from raykafka.errors import (
     OffsetNotAvailableError,
     UnknownLeaderEpochError,
 )
+from raykafka.log.schema import UNTYPED_VALUE_SCHEMA, serialize_schema
 from raykafka.network.client import Connection
 from raykafka.protocol.messages import (
     ApiKey,
@@ -352,3 +353,106 @@ def test_a_copy_whose_disk_failed_is_out_until_it_does_not_count_and_then_is_men
         leader.close()
 
     play(tmp_path, scenario)
+
+
+def test_followers_acknowledge_by_the_setting_that_holds_now(tmp_path: Path) -> None:
+    async def scenario(brokers: Brokers) -> None:
+        await brokers.lead(0, 1, isr=[0, 1, 2])
+        leader = await brokers.connect(0)
+        await produced(leader, b"flushed", epoch=1)
+        brokers.topic_configs = {"fsync": "none"}
+        await brokers.lead(0, 1, isr=[0, 1, 2])
+        await produced(leader, b"written", epoch=1)
+        brokers.topic_configs = {"fsync": "batch"}
+        await brokers.lead(0, 1, isr=[0, 1, 2])
+        await produced(leader, b"flushed", epoch=1)
+        assert [brokers.replica(each).log.flushed_offset for each in (1, 2)] == [3, 3]
+        leader.close()
+
+    play(tmp_path, scenario, fsync="batch")
+
+
+def test_what_was_written_but_not_flushed_is_not_acknowledged_by_coming_back(
+    tmp_path: Path,
+) -> None:
+    async def scenario(brokers: Brokers) -> None:
+        await brokers.lead(0, 1, isr=[0, 1])
+        leader = await brokers.connect(0)
+        await produced(leader, b"flushed", epoch=1)
+        log = brokers.replica(1).log
+        log.flush = lambda: log.flushed_offset  # type: ignore[method-assign]
+        waiting = await produce(leader, b"written", epoch=1)
+        await until(lambda: log.log_end_offset == 2)
+        stream = brokers.replica(0).streams[1]
+        [link] = brokers.actors[1]._parts.following._links.values()  # type: ignore[union-attr]
+        assert link.connection is not None
+        link.connection.close()
+        await until(lambda: brokers.replica(0).streams.get(1) not in (None, stream))
+        await asyncio.sleep(0.02)
+        assert not waiting.done(), "a power cut would take it from broker 1"
+        del log.flush
+        brokers.actors[1]._parts.flusher.request(brokers.replica(1))  # type: ignore[union-attr]
+        await asyncio.wait_for(waiting, TIMEOUT_S)
+        leader.close()
+
+    play(tmp_path, scenario, count=2, fsync="batch")
+
+
+def test_a_follower_that_does_not_know_the_new_schema_yet_only_waits(tmp_path: Path) -> None:
+    async def scenario(brokers: Brokers) -> None:
+        schema = serialize_schema(UNTYPED_VALUE_SCHEMA)
+        brokers.schemas = [schema]
+        await brokers.lead(0, 1, isr=[0, 1, 2])
+        leader = await brokers.connect(0)
+        await produced(leader, b"old", epoch=1)
+        brokers.schemas = [schema, schema]
+        await brokers.lead(0, 1, isr=[0, 1, 2], told=[0])
+        waiting = await produce(leader, b"new", epoch=1, schema_id=1)
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        assert brokers.replica(1).log.log_end_offset == 1, "it is well, and served"
+        await brokers.lead(0, 1, isr=[0, 1, 2])
+        await asyncio.wait_for(waiting, TIMEOUT_S)
+        await brokers.settled(0, 1, 2)
+        leader.close()
+
+    play(tmp_path, scenario)
+
+
+def test_a_follower_that_connects_again_has_one_stream(tmp_path: Path) -> None:
+    """It had been refused, and was about to ask again, when its connection broke."""
+
+    async def scenario(brokers: Brokers) -> None:
+        await brokers.lead(0, 1, isr=[0, 1], told=[1])
+        following = brokers.actors[1]._parts.following  # type: ignore[union-attr]
+        followed = following._followed[brokers.replica(1)]
+        await until(lambda: followed._pause_s >= 1)
+        await brokers.lead(0, 1, isr=[0, 1])
+        [link] = following._links.values()
+        assert link.connection is not None
+        link.connection.close()
+        await until(lambda: 1 in brokers.replica(0).streams)
+        assert followed._timer is None, "a second stream would send everything once more"
+
+    play(tmp_path, scenario, count=2)
+
+
+def test_an_empty_log_with_an_epoch_that_the_leader_never_had_begins_anew(tmp_path: Path) -> None:
+    """There is nothing to cut, so cutting would never bring the two in line."""
+
+    async def scenario(brokers: Brokers) -> None:
+        await brokers.lead(0, 1, isr=[0], told=[0])
+        leader = await brokers.connect(0)
+        await produced(leader, b"a", b"b", b"c", epoch=1)
+        await brokers.lead(1, 2, isr=[1], told=[1])
+        other = await brokers.connect(1)
+        await produced(other, b"x", b"y", b"z", epoch=2)
+        brokers.replica(1).log.delete_records(3)
+        await brokers.lead(0, 3, isr=[0])
+        await produced(leader, b"d", epoch=3)
+        await until(lambda: brokers.replica(1).log.log_end_offset == 4)
+        assert brokers.contents(1) == brokers.contents(0)[1:]
+        leader.close()
+        other.close()
+
+    play(tmp_path, scenario, count=2)

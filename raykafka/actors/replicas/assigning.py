@@ -169,10 +169,14 @@ class Assigner:
             assignment, settings.config, settings.schemas, log, machine, self._outlets
         )
         self._take_role(replica, assignment)
-        if replica.high_watermark < log.log_end_offset and replica.flushes:
-            self._flusher.request(replica)
+        self._flush_rest(replica)
         self._replicas.add(replica)
         return _succeeded(replica)
+
+    def _flush_rest(self, replica: Replica) -> None:
+        """Flush what nobody else is going to ask for: no append may follow."""
+        if replica.flushes and replica.log.flushed_offset < replica.log.log_end_offset:
+            self._flusher.request(replica)
 
     def _take_role(self, replica: Replica, assignment: PartitionAssignment) -> None:
         """Lead, follow, or wait for a leader; raises ``FencedLeaderEpochError``."""
@@ -210,15 +214,24 @@ class Assigner:
                 settings = self._settings(assignment)
                 replica.log.reconfigure(settings.log_config, settings.schemas)
                 replica.configure(assignment, settings.config, settings.schemas)
+                self._flush_rest(replica)
+                self._following.acknowledge(replica)
             replica.assignment = assignment
             if replica.log.damaged and not assignment.opened_before:
                 self._following.stop(replica)
-                loop = asyncio.get_running_loop()
-                await loop.run_in_executor(None, self._mend, replica.log, assignment)
+                await self._mend_in_use(replica, assignment)
             self._take_role(replica, assignment)
         except RaykafkaError as error:
             return _failed(assignment, error)
         return _succeeded(replica)
+
+    async def _mend_in_use(self, replica: Replica, assignment: PartitionAssignment) -> None:
+        replica.rebuilding = True
+        try:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(None, self._mend, replica.log, assignment)
+        finally:
+            replica.rebuilding = False
 
     async def _remove(self, removals: Sequence[PartitionRemoval]) -> list[AssignmentResult]:
         replicas = []

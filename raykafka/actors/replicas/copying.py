@@ -271,6 +271,9 @@ class CopyHandler:
         stream = None if streams is None else streams.get(request.session)
         if stream is None:
             return
+        if request.close:
+            stream.drop()
+            return
         replica = stream.replica
         replica.apply(
             replica.machine.on_follower_advanced(

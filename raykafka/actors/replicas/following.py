@@ -17,7 +17,7 @@ from raykafka.actors.replicas.leader_link import Connect, LeaderLink
 from raykafka.actors.replicas.replica import Replica
 from raykafka.actors.replicas.throttle import Throttle
 from raykafka.clock import Clock
-from raykafka.errors import ConnectionLostError, CorruptMessageError, DiskFullError, RaykafkaError
+from raykafka.errors import ConnectionLostError, DiskFullError, KafkaStorageError, RaykafkaError
 from raykafka.log.batch_header import BatchHeader, verify
 from raykafka.log.epochs import EpochEnd, truncation_offset
 from raykafka.model import Endpoint, FsyncPolicy
@@ -49,28 +49,33 @@ class FollowedPartition:
         self._connection: PeerConnection | None = None
         self._session = 0
         self._received_bytes = 0
-        self._durable = replica.config.fsync is FsyncPolicy.BATCH
         self._pause_s = _FIRST_PAUSE_S
         self._timer: asyncio.TimerHandle | None = None
+        self._mending = False
+        """Whether the log is being changed, or waits for its turn: no stream may bring more."""
         self.ended = False
 
     def on_connected(self, connection: PeerConnection) -> None:
         """Open the stream from the end of the log."""
         self._connection = connection
+        self._session = 0
         self._open()
 
     def end(self) -> None:
         """Copy no more; what still comes is thrown away."""
+        self._leave_stream()
+        self._cancel_timer()
         self.ended = True
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._connection is not None:
-            self._connection.forget(self._session)
+
+    @property
+    def _durable(self) -> bool:
+        """Whether only what is flushed counts as copied."""
+        return self.replica.config.fsync is FsyncPolicy.BATCH
 
     def acknowledge(self) -> None:
         """Tell the leader how far this log is."""
         connection, log = self._connection, self.replica.log
-        if connection is None or connection.closed or self.ended:
+        if connection is None or connection.closed or not self._session or self.ended:
             return
         offset = log.flushed_offset if self._durable else log.log_end_offset
         position = ReplicaPositionRequest(self._session, offset, self._received_bytes)
@@ -85,8 +90,11 @@ class FollowedPartition:
 
     def _open(self) -> None:
         connection, replica = self._connection, self.replica
-        if self.ended or connection is None or connection.closed:
+        if self.ended or self._mending or connection is None or connection.closed:
             return
+        # Frames of two streams at a time would not follow each other.
+        self._leave_stream()
+        self._cancel_timer()
         self._received_bytes = 0
         log, partition, local = replica.log, replica.partition, self._following.identity
         request = ReplicateRequest(
@@ -99,6 +107,22 @@ class FollowedPartition:
             last_epoch=log.epochs.latest_epoch,
         )
         self._session = connection.send(ApiKey.REPLICATE, request, (), self._on_answer, stream=True)
+        self.acknowledge()  # where the log is durable may be before where it ends
+
+    def _leave_stream(self) -> None:
+        """Throw away what still comes on the present stream, and let the leader send no more."""
+        connection, session = self._connection, self._session
+        if connection is None or not session:
+            return
+        self._session = 0
+        connection.forget(session)
+        if not connection.closed:
+            connection.send(ApiKey.REPLICA_POSITION, ReplicaPositionRequest(session, -1, 0, True))
+
+    def _cancel_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
 
     def _open_later(self) -> None:
         if not self.ended and self._timer is None:
@@ -114,28 +138,29 @@ class FollowedPartition:
         if self.ended or isinstance(answer, ConnectionLostError):
             return  # the link connects again
         if isinstance(answer, RaykafkaError):
-            logger.debug("%s cannot be copied now: %s", self.replica.log, answer)
+            logger.debug("%s cannot be copied now: %s", self.replica.topic, answer)
+            self._session = 0
             self._open_later()
             return
         assert isinstance(answer, ReplicateResponse)
         if answer.restart_at >= 0 or answer.diverging_end >= 0:
-            assert self._connection is not None
-            self._connection.forget(self._session)
+            self._leave_stream()
+            self._mending = True
             self._following.mend(self, answer)
             return
         try:
             self._take(answer, payload)
-        except (CorruptMessageError, DiskFullError) as error:
-            self._give_up(error)
         except RaykafkaError as error:
+            # Most often the log is well: the disk is full, or the topic's new schema is not known
+            # here yet.
             self._give_up(error)
-            self._following.on_log_failed(self.replica, error)
+            if isinstance(error, KafkaStorageError) and not isinstance(error, DiskFullError):
+                self._following.on_log_failed(self.replica, error)
 
     def _give_up(self, error: RaykafkaError) -> None:
         """Begin the stream anew after a while, from what is in the log then."""
         logger.warning("%s: a batch was not taken: %s", self.replica.topic, error)
-        assert self._connection is not None
-        self._connection.forget(self._session)
+        self._leave_stream()
         self._open_later()
 
     def _take(self, answer: ReplicateResponse, payload: memoryview) -> None:
@@ -165,25 +190,38 @@ class FollowedPartition:
 
     async def mend(self, answer: ReplicateResponse, turn: asyncio.Lock) -> None:
         """Cut what the leader never had, or begin anew where it begins; then go on."""
-        replica, log = self.replica, self.replica.log
-        loop = asyncio.get_running_loop()
+        replica = self.replica
         try:
             async with turn:
                 if self.ended:
                     return
-                if answer.restart_at >= 0:
-                    logger.warning("%s begins anew at %d", replica.topic, answer.restart_at)
-                    await loop.run_in_executor(None, log.restart_at, answer.restart_at)
-                else:
-                    diverging = EpochEnd(answer.diverging_epoch, answer.diverging_end)
-                    end = truncation_offset(log.epochs, log.log_end_offset, diverging)
-                    logger.info("%s is cut from %d to %d", replica.topic, log.log_end_offset, end)
-                    await loop.run_in_executor(None, log.truncate_to, end)
+                replica.rebuilding = True
+                try:
+                    await asyncio.get_running_loop().run_in_executor(None, self._rebuild, answer)
+                finally:
+                    replica.rebuilding = False
                 replica.on_cut(now_ms=self._following.clock.monotonic_ms())
         except RaykafkaError as error:
             self._following.on_log_failed(replica, error)
             return
+        finally:
+            self._mending = False
         self._open()
+
+    def _rebuild(self, answer: ReplicateResponse) -> None:
+        """Runs in a thread; nobody else uses the log."""
+        topic, log = self.replica.topic, self.replica.log
+        if answer.restart_at >= 0:
+            logger.warning("%s begins anew at %d", topic, answer.restart_at)
+            log.restart_at(answer.restart_at)
+            return
+        diverging = EpochEnd(answer.diverging_epoch, answer.diverging_end)
+        end = truncation_offset(log.epochs, log.log_end_offset, diverging)
+        logger.info("%s is cut from %d to %d", topic, log.log_end_offset, end)
+        if end == log.log_start_offset:
+            log.restart_at(end)  # even an empty log may know an epoch that the leader does not
+        else:
+            log.truncate_to(end)
 
 
 class Following:
@@ -242,8 +280,8 @@ class Following:
         if link.remove(followed):
             del self._links[followed.endpoint]
 
-    def on_flushed(self, replica: Replica) -> None:
-        """What was copied is durable: the leader may count it now."""
+    def acknowledge(self, replica: Replica) -> None:
+        """What was copied is durable, or need not be any more: the leader may count it now."""
         followed = self._followed.get(replica)
         if followed is not None:
             followed.acknowledge()

@@ -56,6 +56,7 @@ class Replica:
         "max_message_bytes",
         "outlets",
         "partition",
+        "rebuilding",
         "schemas",
         "streams",
         "topic",
@@ -86,6 +87,8 @@ class Replica:
         self.streams: dict[int, ReplicaStream] = {}
         """What followers copy through, by broker id."""
         self.wake_pending = False
+        self.rebuilding = False
+        """Whether a thread is cutting the log: nobody else may change it."""
         self.gone: RaykafkaError | None = None
         """Why the replica is no longer served here; None while it is."""
         self.fresh: FreshBatch | None = None

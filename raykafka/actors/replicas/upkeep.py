@@ -79,7 +79,7 @@ class Upkeep:
         """Roll what is old, write checkpoints; with ``retain`` delete what is not kept any more."""
         slice_end = self._clock.monotonic_ms() + _SLICE_MS
         for replica in self._replicas:
-            if self._replicas.get(replica.partition) is replica:
+            if self._replicas.get(replica.partition) is replica and not replica.rebuilding:
                 self._look_after(replica, retain)
             if self._clock.monotonic_ms() >= slice_end:
                 await asyncio.sleep(0)

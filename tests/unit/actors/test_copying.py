@@ -102,6 +102,30 @@ def test_a_stream_that_ends_gives_its_part_of_the_window_back(
     run(scenario())
 
 
+def test_a_follower_that_leaves_takes_no_part_of_the_window_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its log failed, or it holds the partition no more; its connection lives on for others."""
+    monkeypatch.setattr(catch_up, "WINDOW_BYTES", 300_000)
+
+    async def scenario() -> None:
+        async with ActorHarness(tmp_path) as actor:
+            await lead(actor, 0, 1, isr=(0,))
+            for partition in (0, 1):
+                for _ in range(8):
+                    actor.produce(partition, bytes(100_000))
+            connection = RecordedConnection()
+            first = replicate(actor, 0, connection)
+            second = replicate(actor, 1, connection)
+            assert sent(second) == 0
+            close = ReplicaPositionRequest(first.correlation_id, -1, 0, close=True)
+            actor.request(ApiKey.REPLICA_POSITION, close, connection=connection)
+            assert sent(second) > 0
+            assert actor.replica(0).streams == {}
+
+    run(scenario())
+
+
 def offset_of(stream: RecordedReply) -> int:
     """Where the batches end that were sent on a stream."""
     return sum(len(answer.sizes) for answer in stream.answers)
