@@ -39,12 +39,21 @@ def make_broker(spec: BrokerSpec, controller: ControllerPort) -> BrokerActor:
 
 
 def make_controller(
-    spec: ControllerSpec, spawner_factory: SpawnerFactory, *, lock_timeout_s: float = LOCK_TIMEOUT_S
+    spec: ControllerSpec,
+    spawner_factory: SpawnerFactory,
+    *,
+    lock_timeout_s: float = LOCK_TIMEOUT_S,
+    node_id: str = "",
 ) -> ControllerActor:
     """A controller that listens on TCP and creates its actors through the spawner.
 
-    ``lock_timeout_s`` bounds the wait for another one to let go of the data directory.
+    ``lock_timeout_s`` bounds the wait for another one to let go of the data directory; ``node_id``
+    is where it runs.
     """
     return ControllerActor(
-        spec, spawner_factory, machine_environment(), lock_timeout_s=lock_timeout_s
+        spec,
+        spawner_factory,
+        machine_environment(),
+        lock_timeout_s=lock_timeout_s,
+        node_id=node_id,
     )

@@ -13,15 +13,23 @@ import ray
 from ray._private.services import canonicalize_bootstrap_address
 
 from raykafka.actors.cluster import LOOPBACK_RESOURCE, alive_nodes, spawn_controller
-from raykafka.actors.handles import RayController, find, list_names, this_node_id
-from raykafka.actors.hosts import ShellMakers, controller_name
-from raykafka.actors.ports import ClusterAccess, ControllerSpec, NodeInfo
+from raykafka.actors.handles import (
+    RayController,
+    cluster_of,
+    controller_names,
+    find,
+    list_names,
+    this_node_id,
+)
+from raykafka.actors.hosts import ShellMakers
+from raykafka.actors.ports import ClusterAccess, ControllerSpec, NodeInfo, controller_name
 from raykafka.assembly import make_broker, make_controller, make_partition_actor
 from raykafka.clock import SystemClock
 from raykafka.errors import (
     ClusterUnreachableError,
     InvalidConfigError,
     NetworkError,
+    NotControllerError,
     RaykafkaError,
 )
 
@@ -33,15 +41,15 @@ _clock = SystemClock()
 
 
 def find_access(name: str) -> ClusterAccess:
-    """Where the controller of the cluster called ``name`` listens now, as it says itself.
+    """Where the voters of the cluster called ``name`` listen now, as one of them says.
 
     Raises ``ClusterUnreachableError`` when no such cluster answers on this process's Ray.
     """
     try:
-        return find_controller(name).access(_CALL_S)
+        return RayController.first_access(find_controllers(name), _CALL_S)
     except NetworkError as error:
         raise ClusterUnreachableError(
-            f"the controller of cluster {name} does not answer: {error.message}"
+            f"no controller of cluster {name} answers: {error.message}"
         ) from error
 
 
@@ -56,22 +64,28 @@ def find_spec(name: str) -> ControllerSpec:
 
 
 def find_controller(name: str) -> RayController:
-    """The controller of the cluster called ``name``.
+    """A voter of the cluster called ``name``; raises as ``find_controllers`` does."""
+    return find_controllers(name)[0]
 
-    Raises ``ClusterUnreachableError`` when Ray is not initialised here or has no such actor.
+
+def find_controllers(name: str) -> list[RayController]:
+    """The voters of the cluster called ``name``.
+
+    Raises ``ClusterUnreachableError`` when Ray is not initialised here or has no such actors.
     """
     if not ray.is_initialized():
         raise ClusterUnreachableError(
             f"this process does not belong to a Ray cluster, so cluster {name} cannot be found by "
             "name; call ray.init() first, or connect with the cluster's data directory"
         )
-    handle = find(controller_name(name))
-    if handle is None:
+    found = [find(voter) for voter in controller_names(name)]
+    handles = [handle for handle in found if handle is not None]
+    if not handles:
         raise ClusterUnreachableError(
             f"no raykafka cluster called {name} runs on this Ray cluster; raykafka.start({name!r}) "
             "starts it"
         )
-    return RayController(handle)
+    return [RayController(handle) for handle in handles]
 
 
 def join_ray() -> bool:
@@ -135,7 +149,8 @@ def leave_ray() -> None:
 
 def running_clusters() -> list[str]:
     """Names of the clusters on this process's Ray, sorted."""
-    return [name.rpartition("/")[0] for name in list_names("") if name.endswith("/controller")]
+    found = {cluster_of(name) for name in list_names("")}
+    return sorted(name for name in found if name is not None)
 
 
 def start_ray() -> None:
@@ -174,7 +189,8 @@ def start_controller(
     )
     deadline = _clock.monotonic_ms() + int(timeout_s * 1000)
     while True:
-        handle = find(spec.name)
+        registered = controller_names(name)
+        handle = find(registered[0]) if registered else None
         made = handle is None
         if made:
             try:
@@ -207,23 +223,29 @@ def stop_controller(name: str, timeout_s: float) -> None:
     Raises ``ClusterUnreachableError`` when it does not run or does not stop in ``timeout_s``.
     """
     deadline = _clock.monotonic_ms() + int(timeout_s * 1000)
-    controller = find_controller(name)
-    while True:
+    controllers = find_controllers(name)
+    while not _stop_one(controllers, deadline):
+        if _clock.monotonic_ms() >= deadline:
+            raise ClusterUnreachableError(f"cluster {name} did not stop in {timeout_s:g} s")
+        _pause()
+        controllers = find_controllers(name)
+    for controller in controllers:
+        controller.kill()
+    while controller_names(name):
+        if _clock.monotonic_ms() >= deadline:
+            raise ClusterUnreachableError(f"Ray still lists controllers of {name} after their end")
+        _pause()
+
+
+def _stop_one(controllers: list[RayController], deadline: int) -> bool:
+    """Whether one of them was active, and has stopped the cluster."""
+    for controller in controllers:
         try:
             controller.stop(max(0.001, (deadline - _clock.monotonic_ms()) / 1000))
-            break
-        except NetworkError as error:
-            # It may have died on the way: its next life can be asked again.
-            if _clock.monotonic_ms() >= deadline:
-                raise ClusterUnreachableError(
-                    f"cluster {name} did not stop in {timeout_s:g} s: {error.message}"
-                ) from error
-            _pause()
-    controller.kill()
-    while find(controller_name(name)) is not None:
-        if _clock.monotonic_ms() >= deadline:
-            raise ClusterUnreachableError(f"Ray still lists {controller_name(name)} after its end")
-        _pause()
+        except (NetworkError, NotControllerError):
+            continue  # it may have died on the way, or another one is active
+        return True
+    return False
 
 
 def _check_same(controller: RayController, spec: ControllerSpec) -> None:

@@ -65,7 +65,11 @@ class RayBootstrap:
         else:
             access = read_endpoint_file(self.file)
         return BootstrapInfo(
-            access.cluster_id, access.cluster_name, access.controller, access.secret
+            access.cluster_id,
+            access.cluster_name,
+            access.controller,
+            access.secret,
+            access.controllers,
         )
 
 

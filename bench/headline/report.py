@@ -52,7 +52,7 @@ def markdown(rows: Sequence[Row], result: Mapping[str, Any]) -> str:
     runs = max((row["runs"] for row in rows), default=0)
     lines = [f"Machine: {facts}.", ""]
     lines += [
-        f"Medians of {runs} interleaved runs; it took {result['seconds']} s.{_told_of(result)}",
+        f"Medians of {runs} interleaved runs; it took {result['seconds']} s.",
         "",
         *table(rows),
     ]
@@ -60,12 +60,6 @@ def markdown(rows: Sequence[Row], result: Mapping[str, Any]) -> str:
         told = [entry if isinstance(entry, str) else ": ".join(entry) for entry in entries]
         lines += ["", f"{what}: {'; '.join(told) or 'nothing'}."]
     return "\n".join(lines) + "\n"
-
-
-def _told_of(result: Mapping[str, Any]) -> str:
-    """Which rows are new, unless all are."""
-    cases = result.get("cases")
-    return f" This run measured {', '.join(cases)}; other rows are older." if cases else ""
 
 
 def _spread(bounds: Sequence[float] | None) -> str:

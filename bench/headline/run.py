@@ -25,7 +25,7 @@ def run(cases: Sequence[str], runs: int, out: Path) -> list[dict[str, Any]]:
     """Measure ``cases`` (all when empty) and write ``headline.json``, ``.md`` and ``.png``.
 
     Every case is repeated ``runs`` times, its sides one after the other in each round, so that a
-    noisy minute hits all of them. Rows of other cases keep what an earlier run left in ``out``.
+    noisy minute hits all of them. Rows of other cases keep their places without figures.
     """
     chosen = [name for name in CASES if not cases or name in cases]
     total = sum(CASES[name].rounds(runs) + CASES[name].warm_up for name in chosen)
@@ -47,16 +47,13 @@ def run(cases: Sequence[str], runs: int, out: Path) -> list[dict[str, Any]]:
             facts = environment(session.folder)
         finally:
             session.close()
-    earlier = earlier_figures(out, chosen)
-    figures = {**earlier, **session.figures}
-    rows = [row.judge(figures) for row in ROWS]
+    rows = [row.judge(session.figures) for row in ROWS]
     result = {
         "environment": facts,
-        "cases": chosen if earlier else [],
         "seconds": round(time.time() - started),
         "missing": session.missing,
         "void": session.void,
-        "figures": figures,
+        "figures": session.figures,
     }
     out.mkdir(parents=True, exist_ok=True)
     (out / "headline.json").write_text(json.dumps(rows, indent=2) + "\n")
@@ -65,15 +62,6 @@ def run(cases: Sequence[str], runs: int, out: Path) -> list[dict[str, Any]]:
     report.plot(rows, out / "headline.png")
     report.show(rows, result)
     return rows
-
-
-def earlier_figures(out: Path, chosen: Sequence[str]) -> dict[str, list[float]]:
-    """What an earlier run measured; nothing where all cases are run anew."""
-    path = out / "headline-run.json"
-    if set(chosen) == set(CASES) or not path.exists():
-        return {}
-    figures: dict[str, list[float]] = json.loads(path.read_text())["figures"]
-    return figures
 
 
 def _teller(progress: Progress, task: Any) -> Callable[[str], None]:

@@ -3,7 +3,7 @@
 Every actor is detached and named ``<cluster>/<role>`` in one namespace. A broker has its
 incarnation in its name; a partition actor began as a spare process (see ``spares``) and says itself
 which one it has become. Neither is restarted by Ray: the controller makes a new one, so that no
-constructor runs again with an old leader epoch. Only the controller is restarted by Ray. Actors
+constructor runs again with an old leader epoch. Only the controllers are restarted by Ray. Actors
 take no CPU from Ray's account, so a cluster never starves the jobs beside it, and no memory: their
 buffers are bounded by configuration, and a reservation could keep them from being placed.
 """
@@ -22,13 +22,14 @@ from raykafka.actors.handles import (
     RayBrokerPort,
     RayController,
     RayPartitionActorPort,
+    RayVoterPort,
     find,
-    is_restarted,
 )
 from raykafka.actors.hosts import BrokerHost, ControllerHost, PartitionActorHost, ShellMakers
 from raykafka.actors.ports import BrokerSpec, ControllerSpec, NodeInfo, PartitionActorSpec
 from raykafka.actors.spares import SparePool, new_process_name
 from raykafka.config import BrokerConfig
+from raykafka.errors import NetworkError
 
 LOOPBACK_RESOURCE = "raykafka-loopback"
 """Marks the only node of a Ray that lives on one machine: listeners bind loopback there, although
@@ -63,11 +64,27 @@ def spawn_controller(
     cluster = spec.cluster_name
     count = BrokerConfig.parse(spec.configs).partition_actors or node.cores or 1
     names = [new_process_name(cluster) for _ in range(count)]
-    make_spawner = functools.partial(RaySpawner, makers, cluster, {node.node_id: names})
-    options = _options(spec.name, node.node_id, max_restarts=-1)
-    controller = ray.remote(ControllerHost).options(**options)
-    handle = controller.remote(makers, spec, home, make_spawner)
+    handle = _create_voter(makers, spec, home, node.node_id, {node.node_id: names})
     return RayController(handle, [_create_process(makers, name, node.node_id) for name in names])
+
+
+def _create_voter(
+    makers: ShellMakers,
+    spec: ControllerSpec,
+    home: str,
+    node_id: str,
+    prepared: Mapping[str, Sequence[str]],
+) -> Any:
+    options = _options(spec.name, node_id, max_restarts=-1)
+    controller = ray.remote(ControllerHost).options(**options)
+    make_spawner = functools.partial(_make_spawner, makers, spec.cluster_name, prepared)
+    return controller.remote(makers, spec, home, make_spawner)
+
+
+def _make_spawner(
+    makers: ShellMakers, cluster: str, prepared: Mapping[str, Sequence[str]], is_first: bool
+) -> RaySpawner:
+    return RaySpawner(makers, cluster, prepared if is_first else {})
 
 
 def _create_process(makers: ShellMakers, name: str, node_id: str) -> Any:
@@ -83,11 +100,13 @@ class RaySpawner:
     def __init__(
         self, makers: ShellMakers, cluster: str, prepared: Mapping[str, Sequence[str]]
     ) -> None:
-        """``prepared`` are the names of the processes created with a new controller, by node."""
+        """``prepared`` are the names of the processes created with a new controller, by node.
+
+        Without them each process is asked who it has become.
+        """
         self._makers = makers
         create = functools.partial(_create_process, makers)
-        # A controller that was restarted asks each process who it has become.
-        self._spares = SparePool(cluster, create, {} if is_restarted() else prepared)
+        self._spares = SparePool(cluster, create, prepared)
 
     def nodes(self) -> list[NodeInfo]:
         """Every living node of the Ray cluster."""
@@ -103,6 +122,19 @@ class RaySpawner:
     async def spawn_partition_actor(self, spec: PartitionActorSpec) -> RayPartitionActorPort:
         """Create a partition actor on its node, out of a spare process if there is one."""
         return RayPartitionActorPort(await self._spares.take(spec))
+
+    async def spawn_controller(self, spec: ControllerSpec, node: NodeInfo) -> RayVoterPort:
+        """Create another voter on its node; raises ``NetworkError`` while one has its name."""
+        try:
+            handle = _create_voter(self._makers, spec, "", node.node_id, {})
+        except ValueError as error:
+            raise NetworkError(f"{spec.name} exists already: {error}") from error
+        return RayVoterPort(handle)
+
+    async def find_controller(self, name: str) -> RayVoterPort | None:
+        """The voter of that name, if one is registered."""
+        handle = find(name)
+        return None if handle is None else RayVoterPort(handle)
 
     async def find_broker(self, name: str) -> RayBrokerPort | None:
         """The broker of that name if its process answers."""

@@ -23,6 +23,7 @@ class _Content(msgspec.Struct):
     host: str
     port: int
     secret: bytes
+    controllers: tuple[Endpoint, ...] = ()
 
 
 def endpoint_file(data_dir: str) -> str:
@@ -38,6 +39,7 @@ def write_endpoint_file(data_dir: str, access: ClusterAccess) -> None:
         access.controller.host,
         access.controller.port,
         access.secret,
+        access.controllers,
     )
     path = endpoint_file(data_dir)
     temporary = f"{path}.{os.getpid()}.tmp"
@@ -66,6 +68,7 @@ def read_endpoint_file(path: str) -> ClusterAccess:
         content.cluster_name,
         Endpoint(content.host, content.port),
         content.secret,
+        content.controllers,
     )
 
 

@@ -8,6 +8,7 @@ process's death is noticed by a call that is never answered, about 10 ms after a
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from raykafka.actors.ports import (
     PartitionRemoval,
 )
 from raykafka.actors.timeouts import within
+from raykafka.actors.voters import VoterStarted
 from raykafka.errors import (
     NetworkError,
     RaykafkaError,
@@ -34,6 +36,7 @@ NAMESPACE = "raykafka"
 """Ray namespace of every actor of every cluster."""
 
 _RECHECK_S = 0.2
+_VOTER = re.compile(r"controller(-\d+)?")
 _IDENTITY_TIMEOUT_S = 5.0
 
 
@@ -97,6 +100,22 @@ def list_names(prefix: str) -> list[str]:
     listed = ray.util.list_named_actors(all_namespaces=True)
     names = [each["name"] for each in listed if each["namespace"] == NAMESPACE]
     return sorted(name for name in names if name.startswith(prefix))
+
+
+def controller_names(cluster: str) -> list[str]:
+    """Names of the registered voters of a cluster; some may have died meanwhile."""
+    return [name for name in list_names(f"{cluster}/controller") if cluster_of(name) == cluster]
+
+
+def cluster_of(name: str) -> str | None:
+    """The cluster whose voter is registered as ``name``; None for any other actor."""
+    cluster, _, role = name.rpartition("/")
+    return cluster if _VOTER.fullmatch(role) else None
+
+
+def _all_controllers(cluster: str) -> list[Any]:
+    found = [find(name) for name in controller_names(cluster)]
+    return [handle for handle in found if handle is not None]
 
 
 def _cause(error: RayTaskError, method: str) -> RaykafkaError:
@@ -172,27 +191,45 @@ class RayPartitionActorPort(_ActorPort):
         return results
 
 
-class RayControllerPort:
-    """``ControllerPort`` that finds the controller by its name, again whenever it was restarted."""
+class RayVoterPort(_ActorPort):
+    """``VoterPort`` over a Ray actor handle."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    async def start_voter(self) -> VoterStarted:
+        """Open the log and listen; see the port."""
+        started: VoterStarted = await call(self._handle, "start_voter")
+        return started
+
+    async def leave(self) -> None:
+        """Close the log cleanly; the process stays until it is killed."""
+        await call(self._handle, "leave")
+
+    async def access(self) -> ClusterAccess:
+        """Which cluster it belongs to, and where its voters are."""
+        access: ClusterAccess = await call(self._handle, "bootstrap")
+        return access
+
+
+class RayControllerPort:
+    """``ControllerPort`` that finds the active controller by its name, again whenever it moves."""
+
+    def __init__(self, cluster: str) -> None:
+        self._cluster = cluster
         self._handle: Any = None
 
     async def heartbeat(self, broker_id: int, incarnation: int, usable_bytes: int) -> bool:
-        """Renew the lease; raises ``NetworkError`` while no controller can be reached."""
-        if self._handle is None:
-            self._handle = find(self._name)
-        if self._handle is None:
-            raise NetworkError(f"no actor is registered as {self._name}")
-        try:
-            alive: bool = await call(
-                self._handle, "heartbeat", broker_id, incarnation, usable_bytes
-            )
-        except NetworkError:
-            self._handle = None
-            raise
-        return alive
+        """Renew the lease; raises ``NetworkError`` while no active controller can be reached."""
+        handles = [self._handle] if self._handle is not None else _all_controllers(self._cluster)
+        problem: RaykafkaError = NetworkError(f"no controller of {self._cluster} is registered")
+        for handle in handles:
+            try:
+                alive: bool = await call(handle, "heartbeat", broker_id, incarnation, usable_bytes)
+            except RaykafkaError as error:
+                problem = error
+            else:
+                self._handle = handle
+                return alive
+        self._handle = None
+        raise problem
 
 
 class RayController:
@@ -211,6 +248,28 @@ class RayController:
         """
         access: ClusterAccess = call_blocking(self._handle, "bootstrap", timeout_s=timeout_s)
         return access
+
+    @staticmethod
+    def first_access(controllers: Sequence[RayController], timeout_s: float) -> ClusterAccess:
+        """What the first of them says that answers; raises as ``access`` does."""
+        waiting = [each._handle.bootstrap.remote() for each in controllers]
+        problem = NetworkError(f"no controller answered in {timeout_s:g} s")
+        while waiting:
+            done, waiting = ray.wait(waiting, timeout=timeout_s)
+            if not done:
+                break
+            try:
+                access: ClusterAccess = ray.get(done[0])
+            except RayTaskError as error:
+                cause = _cause(error, "bootstrap")
+                if not waiting:
+                    raise cause from error
+                problem = NetworkError(cause.message)
+            except RayError as error:
+                problem = NetworkError(f"the controller did not answer: {_first_line(error)}")
+            else:
+                return access
+        raise problem
 
     def spec(self, timeout_s: float) -> ControllerSpec:
         """What the controller was started with."""

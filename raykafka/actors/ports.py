@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from raykafka.actors.voters import VoterPort
 from raykafka.errors import RaykafkaError
 from raykafka.model import Endpoint, PartitionId
 from raykafka.protocol.messages import ApiKey, HelloResponse, Message
@@ -166,16 +167,29 @@ class ControllerSpec:
     """Everything a ``ControllerActor`` is started with; small, Ray keeps it for restarts."""
 
     name: str
-    """Name of the actor, ``<cluster>/controller``."""
+    """Name of the actor; see ``controller_name``."""
     cluster_name: str
     data_dir: str
-    """The controller owns ``<data_dir>/controller``, broker n gets ``<data_dir>/broker-<n>``."""
+    """Voter 0 owns ``<data_dir>/controller``, voter n ``<data_dir>/controller-<n>``, broker n gets
+    ``<data_dir>/broker-<n>``."""
     host: str
     """Address that the controller's listener binds."""
     port: int = 0
     """0 takes the port of the controller's last life if it is free, else any free one."""
     configs: Mapping[str, str] = field(default_factory=dict)
     """Broker settings of the whole cluster as given; parsed by ``BrokerConfig``."""
+    voter_id: int = 0
+    may_found: bool = True
+    """Whether an empty directory begins a new cluster; else the other voters fill it."""
+    cluster_id: str = ""
+    """Cluster to join; empty for the one that the directory belongs to."""
+    secret: bytes = field(default=b"", repr=False)
+    """Secret of that cluster."""
+
+
+def controller_name(cluster: str, voter_id: int = 0) -> str:
+    """Name of a voter's actor."""
+    return f"{cluster}/controller-{voter_id}" if voter_id else f"{cluster}/controller"
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +199,10 @@ class ClusterAccess:
     cluster_id: str
     cluster_name: str
     controller: Endpoint
+    """Who is active, as far as whoever gives this knows."""
     secret: bytes = field(repr=False)
+    controllers: tuple[Endpoint, ...] = ()
+    """Every voter, the active one first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,10 +352,16 @@ class ActorSpawner(Protocol):
     async def spawn_partition_actor(self, spec: PartitionActorSpec) -> PartitionActorPort:
         """Create the actor on its node; ``start`` is called by the caller."""
 
+    async def spawn_controller(self, spec: ControllerSpec, node: NodeInfo) -> VoterPort:
+        """Create a voter's actor on a node; ``start_voter`` is called by the caller."""
+
     async def find_broker(self, name: str) -> BrokerPort | None:
         """The running actor of that name, or None; used by a controller that comes back."""
 
     async def find_partition_actor(self, name: str) -> PartitionActorPort | None:
+        """The running actor of that name, or None."""
+
+    async def find_controller(self, name: str) -> VoterPort | None:
         """The running actor of that name, or None."""
 
 
@@ -346,7 +369,10 @@ class ControllerPort(Protocol):
     """What a broker tells the controller."""
 
     def heartbeat(self, broker_id: int, incarnation: int, usable_bytes: int) -> Awaitable[bool]:
-        """Renew the lease; False when the broker has been replaced and must exit."""
+        """Renew the lease; False when the broker has been replaced and must exit.
+
+        Raises ``NotControllerError`` where another controller is active.
+        """
 
 
 SpawnerFactory = Callable[[ControllerPort], ActorSpawner]

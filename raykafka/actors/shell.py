@@ -218,6 +218,10 @@ class StateMachineShell(Generic[V]):
         """Call ``listener`` whenever ``view`` has changed."""
         self._listeners.append(listener)
 
+    def off_change(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` no more."""
+        self._listeners.remove(listener)
+
     def on_role_change(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` whenever this shell has become active, or ceased to be."""
         self._role_listeners.append(listener)

@@ -19,6 +19,7 @@ from raykafka.cli.output import all_fields, note, print_facts, print_json, print
 from raykafka.cli.ray_head import ensure_ray, started_ray, stop_ray
 from raykafka.config import BROKER, BrokerConfig
 from raykafka.protocol.messages import DescribeClusterResponse
+from raykafka.protocol.quorum_messages import DescribeQuorumResponse
 
 
 @click.command()
@@ -95,9 +96,11 @@ def _stop_idle_ray() -> bool:
 @json_option
 def status(name: str, as_json: bool) -> None:
     """Show a cluster's brokers, actors and health."""
-    found = connect(name).status()
+    with connect(name).admin() as admin:
+        found = admin.describe_cluster()
+        quorum = admin.describe_quorum()
     if as_json:
-        print_json(all_fields(found))
+        print_json({**all_fields(found), "quorum": all_fields(quorum)})
         return
     print_facts(
         [
@@ -107,6 +110,7 @@ def status(name: str, as_json: bool) -> None:
             ("topics", found.topics),
             ("partitions", found.partitions),
             ("moving", found.reassigning_partitions),
+            ("controllers", _controllers(quorum)),
         ]
     )
     click.echo()
@@ -128,6 +132,17 @@ def status(name: str, as_json: bool) -> None:
             for actor in found.actors
         ],
     )
+
+
+def _controllers(quorum: DescribeQuorumResponse) -> str:
+    """Such as: voter 1 of 0, 1, 2 is active in epoch 7, the others are 0 records behind."""
+    voters = [each for each in quorum.replicas if each.voter]
+    ids = ", ".join(str(each.replica_id) for each in voters)
+    if quorum.leader_id < 0:
+        return f"voters {ids}, one is being elected"
+    text = f"voter {quorum.leader_id} of {ids} is active in epoch {quorum.leader_epoch}"
+    lag = max((each.lag for each in voters), default=0)
+    return text if len(voters) == 1 else f"{text}, the others are up to {lag} records behind"
 
 
 def _health(found: DescribeClusterResponse) -> str:

@@ -16,6 +16,7 @@ _COMMANDS = {
     "topic": ("topic", "Create, look at, alter and delete topics."),
     "partition": ("partition", "Move partitions between brokers, elect leaders."),
     "broker": ("broker", "See, drain, restart and decommission brokers."),
+    "quorum": ("quorum", "Look at the controllers that hold the metadata."),
     "rebalance": ("rebalance", "Level the load of all brokers."),
     "produce": ("produce", "Write records from a file or from standard input."),
     "consume": ("consume", "Read records, once or following what arrives."),

@@ -57,6 +57,7 @@ from raykafka.protocol.messages import (
     NewPartitions,
     TopicResult,
 )
+from raykafka.protocol.quorum_messages import DescribeQuorumRequest, DescribeQuorumResponse
 
 _SPECIAL = {
     "latest": LATEST_TIMESTAMP,
@@ -295,6 +296,19 @@ class Admin(ClusterOperations):
             ApiKey.DESCRIBE_CLUSTER, DescribeClusterRequest()
         )
         return response
+
+    def describe_quorum(self) -> DescribeQuorumResponse:
+        """The voters that hold the metadata, who of them is active, and how far the others are."""
+        deadline = Deadline(self._clock, self._timeout_ms)
+        backoff = Backoff(self._retry_backoff_ms)
+        while True:
+            self.describe_cluster()  # answered by the active one, which is asked next then
+            found: DescribeQuorumResponse = self._call(
+                ApiKey.DESCRIBE_QUORUM, DescribeQuorumRequest()
+            )
+            if found.replica_id == found.leader_id or deadline.remaining_ms(1) <= 0:
+                return found
+            self._metadata.pause(backoff.next_ms())
 
     def describe_log_dirs(self) -> list[DescribeLogDirsResponse]:
         """What is stored where, one answer per partition actor that lives."""

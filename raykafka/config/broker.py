@@ -56,6 +56,10 @@ def _is_port_range(value: object) -> bool:
     return 0 <= low <= high < 65536 and (low > 0 or high == 0)
 
 
+def _is_odd(value: object) -> bool:
+    return isinstance(value, int) and 1 <= value <= 9 and value % 2 == 1
+
+
 def _port_range(text: str) -> tuple[int, int]:
     low, _, high = text.partition("-")
     return int(low), int(high or low)
@@ -96,6 +100,36 @@ _OWN_BROKER_KEYS = (
         "Milliseconds without a heartbeat after which the controller fences a broker, and gives "
         "what a silent partition actor leads to others. Kafka's default is 9000.",
         at_least(100),
+        dynamic=False,
+    ),
+    ConfigKey(
+        "controller.quorum.election.timeout.ms",
+        ConfigType.INT,
+        1000,
+        Importance.LOW,
+        "Milliseconds that a voter waits for votes before it asks again, and up to half as much "
+        "again by chance.",
+        at_least(10),
+        dynamic=False,
+    ),
+    ConfigKey(
+        "controller.quorum.fetch.timeout.ms",
+        ConfigType.INT,
+        1000,
+        Importance.MEDIUM,
+        "Milliseconds without a word of the active controller, and up to half as much again by "
+        "chance, after which the other voters elect. The end of its connections tells them sooner.",
+        at_least(10),
+        dynamic=False,
+    ),
+    ConfigKey(
+        "controller.quorum.voters",
+        ConfigType.INT,
+        3,
+        Importance.HIGH,
+        "Controllers that hold the metadata, on as many nodes. A majority of them must live. With "
+        "fewer nodes there are fewer, but always an odd number.",
+        Validator("an odd number from 1 to 9", _is_odd),
         dynamic=False,
     ),
     ConfigKey(
@@ -199,6 +233,16 @@ _OWN_BROKER_KEYS = (
         dynamic=False,
     ),
     ConfigKey(
+        "metadata.log.max.record.bytes.between.snapshots",
+        ConfigType.INT,
+        20 * _MIB,
+        Importance.LOW,
+        "Bytes of metadata records after which a snapshot takes their place; one is also made "
+        "after 20,000 records.",
+        at_least(1),
+        dynamic=False,
+    ),
+    ConfigKey(
         "num.partitions",
         ConfigType.INT,
         1,
@@ -281,6 +325,9 @@ class BrokerConfig:
     auto_leader_rebalance_enable: bool
     broker_heartbeat_interval_ms: int
     broker_session_timeout_ms: int
+    controller_quorum_election_timeout_ms: int
+    controller_quorum_fetch_timeout_ms: int
+    controller_quorum_voters: int
     default_replication_factor: int
     disk_reserve_bytes: int
     follower_replication_throttled_rate: int
@@ -292,6 +339,7 @@ class BrokerConfig:
     log_retention_check_interval_ms: int
     max_connections: int
     max_parked_fetches: int
+    metadata_log_max_record_bytes_between_snapshots: int
     num_partitions: int
     partition_actor_spares: int
     partition_actors: int

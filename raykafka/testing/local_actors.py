@@ -7,19 +7,22 @@ import os
 from collections.abc import Awaitable, Callable, Sequence
 
 from raykafka.actors.broker import BrokerActor
+from raykafka.actors.controller import LOCK_TIMEOUT_S, ControllerActor
 from raykafka.actors.partition import PartitionActor
 from raykafka.actors.ports import (
     ActorStarted,
     AssignmentResult,
     BrokerSpec,
-    ControllerPort,
+    ClusterAccess,
+    ControllerSpec,
     NodeInfo,
     PartitionActorSpec,
     PartitionAssignment,
     PartitionRemoval,
 )
-from raykafka.assembly import make_broker, make_partition_actor
-from raykafka.errors import NetworkError
+from raykafka.actors.voters import VoterStarted
+from raykafka.assembly import make_broker, make_controller, make_partition_actor
+from raykafka.errors import NetworkError, RaykafkaError
 
 
 class _Life:
@@ -131,12 +134,46 @@ class LocalPartitionActor:
         self._life.kill()
 
 
-class LocalActors:
-    """Every living actor but the controller; they outlive it, as Ray's detached actors do."""
+class LocalController:
+    """``VoterPort`` of a controller in this process."""
 
-    def __init__(self, nodes: int = 1) -> None:
+    def __init__(self, shell: ControllerActor, node_id: str, actors: LocalActors) -> None:
+        self.name = shell.spec.name
+        self.node_id = node_id
+        self.shell = shell
+        self._life = _Life(self.name, shell.crash, actors)
+
+    async def start_voter(self) -> VoterStarted:
+        """See the port."""
+        self._life.check()
+        return await asyncio.shield(asyncio.ensure_future(self.shell.start_voter()))
+
+    async def leave(self) -> None:
+        """See the port."""
+        self._life.check()
+        await self.shell.leave()
+
+    async def wait_dead(self) -> None:
+        """See the port."""
+        await self._life.wait_dead()
+
+    def kill(self) -> None:
+        """See the port."""
+        self._life.kill()
+
+
+LocalActor = LocalBroker | LocalPartitionActor | LocalController
+
+
+class LocalActors:
+    """Every living actor; they outlive each other, as Ray's detached actors do."""
+
+    def __init__(self, nodes: int = 1, lock_timeout_s: float = LOCK_TIMEOUT_S) -> None:
         """They live on ``nodes`` pretended nodes of this machine."""
-        self._living: dict[str, LocalBroker | LocalPartitionActor] = {}
+        self._living: dict[str, LocalActor] = {}
+        self._lock_timeout_s = lock_timeout_s
+        self.on_access: Callable[[ClusterAccess], None] | None = None
+        """Told by every voter where the voters are."""
         cores = os.cpu_count() or 1
         self._nodes = [
             NodeInfo(f"local-{number}", "127.0.0.1", "", cores) for number in range(nodes)
@@ -165,11 +202,11 @@ class LocalActors:
         if node.node_id in self._down:
             raise NetworkError(f"node {node.node_id} is down")
 
-    def on_node(self, node_id: str) -> list[LocalBroker | LocalPartitionActor]:
+    def on_node(self, node_id: str) -> list[LocalActor]:
         """The living actors of one node."""
         return [port for port in self._living.values() if port.node_id == node_id]
 
-    def add(self, port: LocalBroker | LocalPartitionActor) -> None:
+    def add(self, port: LocalActor) -> None:
         """Register an actor under its name."""
         self._living[port.name] = port
 
@@ -177,7 +214,7 @@ class LocalActors:
         """The actor of that name is dead."""
         self._living.pop(name, None)
 
-    def find(self, name: str) -> LocalBroker | LocalPartitionActor | None:
+    def find(self, name: str) -> LocalActor | None:
         """The living actor of that name."""
         return self._living.get(name)
 
@@ -193,13 +230,40 @@ class LocalActors:
         """The living brokers."""
         return [port for port in self._living.values() if isinstance(port, LocalBroker)]
 
+    def controllers(self) -> list[LocalController]:
+        """The living voters, by name."""
+        found = [port for port in self._living.values() if isinstance(port, LocalController)]
+        return sorted(found, key=lambda port: port.name)
+
+    def create_controller(self, spec: ControllerSpec, node_id: str) -> LocalController:
+        """Make a voter; it is started by the caller."""
+        shell = make_controller(
+            spec,
+            lambda _: LocalSpawner(self),
+            lock_timeout_s=self._lock_timeout_s,
+            node_id=node_id,
+        )
+        shell.on_access = self.on_access
+        port = LocalController(shell, node_id, self)
+        self.add(port)
+        return port
+
+    async def heartbeat(self, broker_id: int, incarnation: int, usable_bytes: int) -> bool:
+        """``ControllerPort`` of the brokers: asks whoever is active."""
+        problem: RaykafkaError = NetworkError("no controller lives")
+        for port in self.controllers():
+            try:
+                return await port.shell.heartbeat(broker_id, incarnation, usable_bytes)
+            except RaykafkaError as error:
+                problem = error
+        raise problem
+
 
 class LocalSpawner:
     """``ActorSpawner`` that makes actors of this process."""
 
-    def __init__(self, actors: LocalActors, controller: ControllerPort) -> None:
+    def __init__(self, actors: LocalActors) -> None:
         self._actors = actors
-        self._controller = controller
 
     def nodes(self) -> list[NodeInfo]:
         """The pretended nodes that are up."""
@@ -208,7 +272,7 @@ class LocalSpawner:
     async def spawn_broker(self, spec: BrokerSpec) -> LocalBroker:
         """Make a broker; it is started by the caller."""
         self._actors.check_up(spec.node)
-        port = LocalBroker(make_broker(spec, self._controller), self._actors)
+        port = LocalBroker(make_broker(spec, self._actors), self._actors)
         self._actors.add(port)
         return port
 
@@ -218,6 +282,16 @@ class LocalSpawner:
         port = LocalPartitionActor(make_partition_actor(spec), self._actors)
         self._actors.add(port)
         return port
+
+    async def spawn_controller(self, spec: ControllerSpec, node: NodeInfo) -> LocalController:
+        """Make a voter; it is started by the caller."""
+        self._actors.check_up(node)
+        return self._actors.create_controller(spec, node.node_id)
+
+    async def find_controller(self, name: str) -> LocalController | None:
+        """The living voter of that name."""
+        port = self._actors.find(name)
+        return port if isinstance(port, LocalController) else None
 
     async def find_broker(self, name: str) -> LocalBroker | None:
         """The living broker of that name."""

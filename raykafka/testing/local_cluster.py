@@ -8,22 +8,20 @@ it does after a SIGKILL under Ray.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from raykafka.actors.controller import LOCK_TIMEOUT_S, ControllerActor
+from raykafka.actors.controller import LOCK_TIMEOUT_S
+from raykafka.actors.controlling.controller_home import controller_directory
 from raykafka.actors.endpoint_file import endpoint_file, write_endpoint_file
-from raykafka.actors.ports import ControllerSpec
-from raykafka.assembly import make_controller
+from raykafka.actors.ports import ControllerSpec, controller_name
 from raykafka.client.cluster.file_bootstrap import FileBootstrap
-from raykafka.errors import IllegalStateError
-from raykafka.testing.local_actors import (
-    LocalActors,
-    LocalBroker,
-    LocalPartitionActor,
-    LocalSpawner,
-)
+from raykafka.errors import IllegalStateError, NotControllerError
+from raykafka.testing.local_actors import LocalActor, LocalActors, LocalController
 from raykafka.testing.loop_thread import LoopThread
 
 TIMEOUT_S = 30.0
@@ -59,10 +57,11 @@ class LocalCluster:
             host="127.0.0.1",
             configs={"partition.actors": str(partition_actors), **(configs or {})},
         )
-        self._lock_timeout_s = lock_timeout_s
         self._thread: LoopThread | None = None
-        self._actors = LocalActors(nodes)
-        self._controller: ControllerActor | None = None
+        self._actors = LocalActors(nodes, lock_timeout_s)
+        self._dead: dict[int, tuple[ControllerSpec, str]] = {}
+        self._empty: set[int] = set()
+        self._actors.on_access = lambda access: write_endpoint_file(self.data_dir, access)
 
     def __enter__(self) -> LocalCluster:
         self.start()
@@ -120,9 +119,36 @@ class LocalCluster:
         """One more node, and so one more broker."""
         self._run(self._add_node(rack))
 
-    def kill_controller(self) -> None:
-        """Kill the controller and start it again, as Ray does; the other actors live on."""
-        self._run(self._kill_controller())
+    def kill_controller(self) -> int:
+        """Kill the active controller and start it again, as Ray does; the other actors live on.
+
+        Returns its voter id; raises ``IllegalStateError`` when none is active.
+        """
+        voter_id = self.active_voter()
+        self.kill_voter(voter_id)
+        self.start_voter(voter_id)
+        return voter_id
+
+    def active_voter(self) -> int:
+        """Id of the active controller; raises ``IllegalStateError`` when none is."""
+        voter_id: int = self._run(self._active_voter())
+        return voter_id
+
+    def voters(self) -> list[int]:
+        """Ids of the voters, as the active controller knows them."""
+        found: list[int] = self._run(self._voters())
+        return found
+
+    def kill_voter(self, voter_id: int, *, lose_disk: bool = False) -> None:
+        """Kill a controller and leave it dead; with ``lose_disk`` its directory goes, too."""
+        self._run(self._kill_voter(voter_id, lose_disk))
+
+    def start_voter(self, voter_id: int) -> None:
+        """Start a controller that was killed; returns when it is active or follows one that is.
+
+        One that has lost its disk returns at once: the others have to fill it again.
+        """
+        self._run(self._start_voter(voter_id))
 
     def kill_all(self) -> None:
         """Kill every actor at once and start the controller again."""
@@ -150,19 +176,58 @@ class LocalCluster:
         return self._thread.run(coroutine, timeout_s=TIMEOUT_S)
 
     async def _start_controller(self) -> None:
-        actors = self._actors
-        self._controller = make_controller(
-            self._spec,
-            lambda port: LocalSpawner(actors, port),
-            lock_timeout_s=self._lock_timeout_s,
-        )
-        access = await self._controller.start()
+        port = self._actors.create_controller(self._spec, "local-0")
+        try:
+            access = await port.shell.start()
+        except BaseException:
+            await _kill([port])
+            raise
         write_endpoint_file(self.data_dir, access)
 
     async def _stop(self) -> None:
-        if self._controller is not None:
-            await self._controller.stop()
+        for port in self._actors.controllers():
+            with contextlib.suppress(NotControllerError):
+                await port.shell.stop()
         await self._kill_others()
+
+    async def _active_voter(self) -> int:
+        active = [port for port in self._actors.controllers() if port.shell.is_active]
+        if not active:
+            raise IllegalStateError("no controller is active")
+        return active[-1].shell.spec.voter_id
+
+    async def _voters(self) -> list[int]:
+        active = [port for port in self._actors.controllers() if port.shell.is_active]
+        return active[-1].shell.voter_ids() if active else []
+
+    async def _kill_voter(self, voter_id: int, lose_disk: bool) -> None:
+        name = controller_name(self._spec.cluster_name, voter_id)
+        port = self._actors.find(name)
+        if not isinstance(port, LocalController):
+            raise IllegalStateError(f"{name} does not live")
+        self._dead[voter_id] = (port.shell.spec, port.node_id)
+        if lose_disk:
+            access = port.shell.access()
+            spec = dataclasses.replace(
+                port.shell.spec,
+                may_found=False,
+                cluster_id=access.cluster_id,
+                secret=access.secret,
+            )
+            self._dead[voter_id] = (spec, port.node_id)
+        await _kill([port])
+        if lose_disk:
+            self._empty.add(voter_id)
+            shutil.rmtree(controller_directory(self.data_dir, voter_id))
+
+    async def _start_voter(self, voter_id: int) -> None:
+        spec, node_id = self._dead.pop(voter_id)
+        port = self._actors.create_controller(spec, node_id)
+        if voter_id in self._empty:
+            self._empty.discard(voter_id)
+            await port.shell.start_voter()
+        else:
+            await port.shell.start()
 
     async def _kill_partition_actor(self, broker_id: int, slot: int) -> None:
         port = self._actors.partition_actors().get((broker_id, slot))
@@ -185,28 +250,20 @@ class LocalCluster:
     async def _kill_brokers(self) -> None:
         await _kill(self._actors.brokers())
 
-    async def _kill_controller(self) -> None:
-        await self._crash_controller()
-        await self._start_controller()
-
     async def _kill_all(self) -> None:
         await self._crash()
         await self._start_controller()
 
     async def _crash(self) -> None:
-        await self._crash_controller()
+        await _kill(self._actors.controllers())
         await self._kill_others()
 
-    async def _crash_controller(self) -> None:
-        controller, self._controller = self._controller, None
-        if controller is not None:
-            await controller.crash()
-
     async def _kill_others(self) -> None:
-        await _kill([*self._actors.partition_actors().values(), *self._actors.brokers()])
+        actors = self._actors
+        await _kill([*actors.controllers(), *actors.partition_actors().values(), *actors.brokers()])
 
 
-async def _kill(ports: Sequence[LocalBroker | LocalPartitionActor]) -> None:
+async def _kill(ports: Sequence[LocalActor]) -> None:
     for port in ports:
         port.kill()
     await asyncio.gather(*(port.wait_dead() for port in ports))

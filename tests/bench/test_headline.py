@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 
 from bench.headline import report
-from bench.headline.cases import CASES
-from bench.headline.run import earlier_figures
 from bench.headline.targets import ROWS, Row
 
 RATE = Row("produce", "Kafka", "records/s", "a", "b", 1.2, known=100)
@@ -76,13 +74,7 @@ def rows() -> list[dict[str, Any]]:
 def test_every_row_is_in_the_table_and_the_picture_is_drawn(
     rows: list[dict[str, Any]], tmp_path: Path
 ) -> None:
-    result = {
-        "environment": {"cpu": "any"},
-        "cases": ["1kb"],
-        "seconds": 1,
-        "missing": {"x": "y"},
-        "void": ["z"],
-    }
+    result = {"environment": {"cpu": "any"}, "seconds": 1, "missing": {"x": "y"}, "void": ["z"]}
     text = report.markdown(rows, result)
     for row in ROWS:
         assert f"| {row.row} | {row.peer} |" in text
@@ -91,10 +83,3 @@ def test_every_row_is_in_the_table_and_the_picture_is_drawn(
     report.plot(rows, tmp_path / "headline.png")
     assert (tmp_path / "headline.png").read_bytes().startswith(b"\x89PNG")
     json.dumps(rows)
-
-
-def test_a_run_of_some_cases_keeps_the_figures_of_the_others(tmp_path: Path) -> None:
-    assert earlier_figures(tmp_path, ["1kb"]) == {}
-    (tmp_path / "headline-run.json").write_text(json.dumps({"figures": {"a/b": [1.0]}}))
-    assert earlier_figures(tmp_path, ["1kb"]) == {"a/b": [1.0]}
-    assert earlier_figures(tmp_path, list(CASES)) == {}

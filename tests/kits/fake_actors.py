@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 from raykafka.actors.ports import (
     ActorStarted,
@@ -161,6 +162,12 @@ class World:
         actor = FakePartitionActor(self, spec)
         self._add(actor)
         return actor
+
+    async def spawn_controller(self, spec: Any, node: NodeInfo) -> Any:
+        raise NetworkError("no resources for a controller")
+
+    async def find_controller(self, name: str) -> Any:
+        return None
 
     async def find_broker(self, name: str) -> FakeBroker | None:
         actor = self.actors.get(name)

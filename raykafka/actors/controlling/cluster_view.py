@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from raykafka.actors.controlling.keeper import ClusterContext
 from raykafka.actors.controlling.metadata_view import broker_infos
 from raykafka.actors.controlling.reconcile import Reconciler
+from raykafka.actors.controlling.voter_keeper import VoterKeeper
+from raykafka.actors.ports import controller_name
 from raykafka.controller.image import MetadataImage, SlotKey
 from raykafka.controller.settings import Settings
 from raykafka.protocol.messages import ActorInfo, DescribeClusterResponse
@@ -14,11 +18,11 @@ class ClusterView:
     """Makes answers from the durable image and what the reconciler is about to do."""
 
     def __init__(
-        self, controller_name: str, context: ClusterContext, reconciler: Reconciler
+        self, context: ClusterContext, reconciler: Reconciler, voters: VoterKeeper
     ) -> None:
-        self._controller_name = controller_name
         self._context = context
         self._reconciler = reconciler
+        self._voters = voters
 
     def describe(self) -> DescribeClusterResponse:
         """Brokers, actors and counts."""
@@ -30,7 +34,7 @@ class ClusterView:
             controller_epoch=image.controller_epoch,
             brokers=broker_infos(image),
             actors=[
-                self._controller(image),
+                *self._controllers(image),
                 *self._brokers(image),
                 *self._partition_actors(image),
             ],
@@ -42,17 +46,23 @@ class ClusterView:
             reassigning_partitions=health.reassigning,
         )
 
-    def _controller(self, image: MetadataImage) -> ActorInfo:
-        return ActorInfo(
-            name=self._controller_name,
-            role="controller",
-            broker_id=-1,
-            incarnation=image.controller_epoch,
-            state="alive",
-            pid=self._context.environment.pid,
-            host=image.controller_host,
-            port=image.controller_port,
-        )
+    def _controllers(self, image: MetadataImage) -> Iterator[ActorInfo]:
+        """The active one first."""
+        machine = self._context.shell.node.machine
+        local = machine.local.id
+        for voter in sorted(machine.voters.voters, key=lambda voter: voter.id != local):
+            started = self._voters.started.get(voter.id)
+            pid = 0 if started is None else started.pid
+            yield ActorInfo(
+                name=controller_name(self._context.cluster_name, voter.id),
+                role="controller",
+                broker_id=-1,
+                incarnation=image.controller_epoch if voter.id == local else 0,
+                state=_state(voter.id == local or started is not None, False),
+                pid=self._context.environment.pid if voter.id == local else pid,
+                host=voter.host,
+                port=voter.port,
+            )
 
     def _brokers(self, image: MetadataImage) -> list[ActorInfo]:
         return [

@@ -1,4 +1,4 @@
-"""The controller's directory: whose cluster it is, its secret, and the metadata log."""
+"""A controller's directory: whose cluster it is, its secret, and the metadata log."""
 
 from __future__ import annotations
 
@@ -7,24 +7,32 @@ from typing import Final
 
 from raykafka.actors.environment import Environment
 from raykafka.actors.machine_log import PartitionMachineLog
+from raykafka.actors.ports import ControllerSpec
 from raykafka.controller.topics import METADATA_TOPIC
 from raykafka.errors import KafkaStorageError
 from raykafka.model import PartitionId, TopicId
 from raykafka.storage.api import SegmentStore
 
 CONTROLLER_ID: Final = -1
-"""Stands for the controller where the directory of a broker would name the broker."""
+"""Stands for voter 0 where the directory of a broker would name the broker; then down from it."""
 SECRET_FILE: Final = "secret"
 _SECRET_BYTES: Final = 32
 _ID_BYTES: Final = 16
 _METADATA: Final = PartitionId(TopicId(f"{1:032x}"), 0)
 
 
-class ControllerHome:
-    """``<data_dir>/controller``. Blocking; used in threads."""
+def controller_directory(data_dir: str, voter_id: int) -> str:
+    """Directory of a voter below the cluster's data directory."""
+    return os.path.join(data_dir, f"controller-{voter_id}" if voter_id else "controller")
 
-    def __init__(self, data_dir: str, environment: Environment) -> None:
-        self._directory = environment.directory_factory(os.path.join(data_dir, "controller"))
+
+class ControllerHome:
+    """One voter's directory. Blocking; used in threads."""
+
+    def __init__(self, spec: ControllerSpec, environment: Environment) -> None:
+        path = controller_directory(spec.data_dir, spec.voter_id)
+        self._directory = environment.directory_factory(path)
+        self._spec = spec
         self._environment = environment
         self._store: SegmentStore | None = None
         self.cluster_id = ""
@@ -35,15 +43,19 @@ class ControllerHome:
         self._directory.lock()
 
     def enter(self) -> None:
-        """Read who the cluster is, or found it.
+        """Read who the cluster is, or found it, or join the one that the spec names.
 
         Raises ``InconsistentClusterIdError``, ``UnsupportedVersionError``, ``LogDamagedError`` or
         ``KafkaStorageError``.
         """
         meta = self._directory.read_meta()
-        made = self._environment.random_bytes(_ID_BYTES).hex()
-        self.cluster_id = made if meta is None else meta.cluster_id
-        self._directory.claim(self.cluster_id, CONTROLLER_ID)
+        if self._spec.cluster_id:
+            self.cluster_id = self._spec.cluster_id
+        elif meta is not None:
+            self.cluster_id = meta.cluster_id
+        else:
+            self.cluster_id = self._environment.random_bytes(_ID_BYTES).hex()
+        self._directory.claim(self.cluster_id, CONTROLLER_ID - self._spec.voter_id)
         self.secret = self._read_or_make_secret()
 
     def open_log(self) -> PartitionMachineLog:
@@ -62,7 +74,7 @@ class ControllerHome:
     def _read_or_make_secret(self) -> bytes:
         secret = self._directory.read_private(SECRET_FILE)
         if secret is None:
-            secret = self._environment.random_bytes(_SECRET_BYTES)
+            secret = self._spec.secret or self._environment.random_bytes(_SECRET_BYTES)
             self._directory.write_private(SECRET_FILE, secret)
         elif len(secret) != _SECRET_BYTES:
             raise KafkaStorageError(

@@ -66,6 +66,8 @@ class Patience:
     """For a killed actor to be gone."""
     check_s: float = 0.5
     """Between two looks at what should run and what does."""
+    replace_voter_ms: int = 60_000
+    """For a voter that cannot be found, before it is made anew on another node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,9 @@ class ClusterContext:
     spawner: ActorSpawner
     environment: Environment
     patience: Patience
+    node_id: str = ""
+    """Where the active controller runs; empty when that is not known."""
+    cluster_id: str = ""
 
     @property
     def clock(self) -> Clock:
@@ -94,7 +99,7 @@ class ClusterContext:
     @property
     def controllers(self) -> tuple[Endpoint, ...]:
         """Where actors find whoever is the active controller, this one first."""
-        return (Endpoint(self.image.controller_host, self.image.controller_port),)
+        return voter_endpoints(self.shell)
 
     def broker_name(self, broker_id: int, incarnation: int) -> str:
         """Name of a broker's actor."""
@@ -108,6 +113,18 @@ class ClusterContext:
         """The broker's directory on its node."""
         given = self.settings.broker(self.image, broker_id).log_dirs
         return given[0] if given else f"{self.data_dir}/broker-{broker_id}"
+
+
+def voter_endpoints(shell: StateMachineShell[MetadataImage]) -> tuple[Endpoint, ...]:
+    """Where the voters listen, the leader first, as far as this one knows."""
+    node = shell.node
+    machine = node.machine
+    found = {voter.id: Endpoint(voter.host, voter.port) for voter in machine.voters.voters}
+    found.update({id_: heard for id_ in found if (heard := node.links.endpoint(id_)) is not None})
+    if machine.local.id in found or not found:
+        found[machine.local.id] = node.endpoint
+    leader = machine.leader_id
+    return tuple(found[id_] for id_ in sorted(found, key=lambda id_: (id_ != leader, id_)))
 
 
 class Keeper(ABC, Generic[P]):

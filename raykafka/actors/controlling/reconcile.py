@@ -48,7 +48,7 @@ class Reconciler:
         self._progress = asyncio.Event()
         self._stopping: set[int] = set()
         """Brokers that are being stopped on demand: nothing is started for them."""
-        context.shell.on_change(self._wake_slots)
+        context.shell.on_change(self.on_change)
 
     def start(self) -> None:
         """Begin to look after the cluster."""
@@ -256,7 +256,8 @@ class Reconciler:
                 self._tasks.append(asyncio.ensure_future(keeper.run()))
             self._slots[slot].place(node)
 
-    def _wake_slots(self) -> None:
+    def on_change(self) -> None:
+        """The metadata have changed."""
         for keeper in self._slots.values():
             keeper.wake()
 

@@ -21,6 +21,7 @@ from raykafka.protocol.messages import (
     DescribeLogDirsResponse,
     TopicResult,
 )
+from raykafka.protocol.quorum_messages import DescribeQuorumResponse
 
 T = TypeVar("T")
 
@@ -110,6 +111,10 @@ class AsyncAdmin(AsyncClusterOperations):
     async def describe_cluster(self) -> DescribeClusterResponse:
         """See ``Admin.describe_cluster``."""
         return await self._run(self._admin.describe_cluster)
+
+    async def describe_quorum(self) -> DescribeQuorumResponse:
+        """See ``Admin.describe_quorum``."""
+        return await self._run(self._admin.describe_quorum)
 
     async def describe_log_dirs(self) -> list[DescribeLogDirsResponse]:
         """See ``Admin.describe_log_dirs``."""

@@ -16,7 +16,16 @@ class BootstrapInfo:
     """Empty accepts whatever cluster answers first, and only that one from then on."""
     cluster_name: str
     controller: Endpoint
+    """Who is asked first: the active controller, as far as that is known."""
     secret: bytes = field(repr=False)
+    controllers: tuple[Endpoint, ...] = ()
+    """Every voter: whoever is active is one of them."""
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """All of them, in the order in which they are tried."""
+        others = (each for each in self.controllers if each != self.controller)
+        return (self.controller, *others)
 
 
 Bootstrap = Callable[[], BootstrapInfo]

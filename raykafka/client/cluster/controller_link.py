@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from raykafka.client.cluster.bootstrap import Bootstrap, BootstrapInfo
@@ -17,17 +19,23 @@ from raykafka.errors import (
     RaykafkaError,
     RequestTimedOutError,
 )
+from raykafka.model import Endpoint
 from raykafka.network.client import Connection
 from raykafka.protocol.messages import ApiKey, Message
+from raykafka.protocol.quorum_messages import DescribeQuorumRequest, DescribeQuorumResponse
 
 CONNECT_TIMEOUT_MS = 5000
+_HINT_TIMEOUT_MS = 500
+_NEXT_AFTER_MS = 1000
+"""For a voter to answer, before the next one is tried."""
 
 
 class ControllerLink:
     """Calls to the controller, one at a time, repeated while their error is retriable.
 
     Thread-safe. A lost connection, a controller that resigned and a time-out all lead to the
-    bootstrap being asked again.
+    bootstrap being asked again, and to the next of the voters that it names; one that is not active
+    says who is.
     """
 
     def __init__(
@@ -49,6 +57,10 @@ class ControllerLink:
         self._connection: Connection | None = None
         self._info: BootstrapInfo | None = None
         self._cluster_id = ""
+        self._hint: Endpoint | None = None
+        """Who is active, as a voter that is not has said."""
+        self._refused: Endpoint | None = None
+        """Who was asked last, in vain."""
 
     @property
     def closed(self) -> bool:
@@ -104,7 +116,12 @@ class ControllerLink:
                     request,
                     timeout_ms=max(1, deadline.remaining_ms(self._request_timeout_ms)),
                 )
-            except (ConnectionLostError, NotControllerError, RequestTimedOutError):
+            except NotControllerError:
+                self._ask_who_leads(connection)
+                self._drop()
+                raise
+            except (ConnectionLostError, RequestTimedOutError):
+                self._refused, self._hint = connection.endpoint, None
                 self._drop()
                 raise
             return response
@@ -115,25 +132,70 @@ class ControllerLink:
         if self._connection is not None and not self._connection.closed:
             return self._connection
         self._connection = None
-        # Asked each time: the controller may have come back on another port.
-        info = self._look_up()
+        problem: RaykafkaError | None = None
+        for info in self._places():
+            for endpoint in self._in_order(info):
+                try:
+                    self._connection = self._open(endpoint, info, deadline)
+                except (ConnectionLostError, RequestTimedOutError) as error:
+                    self._refused = endpoint
+                    if endpoint == self._hint:
+                        self._hint = None
+                    problem = error
+                else:
+                    self._info = info
+                    return self._connection
+        assert problem is not None
+        raise problem
+
+    def _places(self) -> Iterator[BootstrapInfo]:
+        """The voters known so far, which need no look-up, then where they are said to be now."""
+        if self._info is not None and len(self._info.endpoints) > 1:
+            yield self._info
+        yield self._look_up()
+
+    def _in_order(self, info: BootstrapInfo) -> list[Endpoint]:
+        """The one that is said to be active first, those that have just refused last."""
+        endpoints = list(info.endpoints)
+        if self._hint is not None:
+            return [self._hint, *(each for each in endpoints if each != self._hint)]
+        if self._refused in endpoints:
+            at = endpoints.index(self._refused) + 1
+            endpoints = endpoints[at:] + endpoints[:at]
+        return endpoints
+
+    def _open(self, endpoint: Endpoint, info: BootstrapInfo, deadline: Deadline) -> Connection:
+        limit_ms = CONNECT_TIMEOUT_MS if len(info.endpoints) == 1 else _NEXT_AFTER_MS
         connection = Connection(
-            info.controller,
+            endpoint,
             info.secret,
             client_id=self._client_id,
-            connect_timeout_ms=max(1, deadline.remaining_ms(CONNECT_TIMEOUT_MS)),
+            connect_timeout_ms=max(1, deadline.remaining_ms(limit_ms)),
         )
         expected = self._cluster_id or info.cluster_id
         if expected and connection.hello.cluster_id != expected:
             connection.close()
             raise InconsistentClusterIdError(
-                f"{info.controller} belongs to cluster {connection.hello.cluster_id}, not to "
+                f"{endpoint} belongs to cluster {connection.hello.cluster_id}, not to "
                 f"{expected}; make a new client if the cluster was created anew"
             )
         self._cluster_id = connection.hello.cluster_id
-        self._info = info
-        self._connection = connection
         return connection
+
+    def _ask_who_leads(self, connection: Connection) -> None:
+        """A voter that is not active knows who is."""
+        self._refused, self._hint = connection.endpoint, None
+        try:
+            answer, _ = connection.call(
+                ApiKey.DESCRIBE_QUORUM, DescribeQuorumRequest(), timeout_ms=_HINT_TIMEOUT_MS
+            )
+        except RaykafkaError:
+            return
+        assert isinstance(answer, DescribeQuorumResponse)
+        found = {each.replica_id: Endpoint(each.host, each.port) for each in answer.replicas}
+        self._hint = found.get(answer.leader_id)
+        if self._info is not None:
+            self._info = replace(self._info, controllers=tuple(found.values()))
 
     def _look_up(self) -> BootstrapInfo:
         try:

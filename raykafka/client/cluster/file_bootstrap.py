@@ -18,5 +18,9 @@ class FileBootstrap:
         """Raises ``ClusterUnreachableError`` when the file is missing or not whole."""
         access = read_endpoint_file(self.path)
         return BootstrapInfo(
-            access.cluster_id, access.cluster_name, access.controller, access.secret
+            access.cluster_id,
+            access.cluster_name,
+            access.controller,
+            access.secret,
+            access.controllers,
         )

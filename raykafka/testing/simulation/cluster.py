@@ -66,6 +66,7 @@ class SimulatedCluster:
             host=self.plane.hosts[0].address,
             configs={
                 "partition.actors": str(shape.partition_actors),
+                "controller.quorum.voters": "1",
                 "disk.reserve.bytes": "0",
             },
         )

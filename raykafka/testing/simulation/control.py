@@ -18,11 +18,13 @@ from raykafka.actors.ports import (
     ActorStarted,
     AssignmentResult,
     BrokerSpec,
+    ControllerSpec,
     NodeInfo,
     PartitionActorSpec,
     PartitionAssignment,
     PartitionRemoval,
 )
+from raykafka.actors.voters import VoterPort
 from raykafka.errors import NetworkError
 from raykafka.testing.simulation.disk import SimulatedDirectory
 from raykafka.testing.simulation.flushing import VirtualFlusher
@@ -310,6 +312,14 @@ class SimulatedSpawner:
             plane.on_partition_actor(process)
 
         return await self._spawn(spec.node, spec.name, begin)
+
+    async def spawn_controller(self, spec: ControllerSpec, node: NodeInfo) -> VoterPort:
+        """See ``ActorSpawner``; simulated clusters have one voter."""
+        raise NetworkError(f"{spec.name} cannot be simulated on {node.node_id}")
+
+    async def find_controller(self, name: str) -> VoterPort | None:
+        """See ``ActorSpawner``."""
+        return None
 
     async def find_broker(self, name: str) -> SimulatedPort | None:
         """See ``ActorSpawner``."""
