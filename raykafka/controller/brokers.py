@@ -100,7 +100,8 @@ def unfence_broker(image: MetadataImage, settings: Settings, command: UnfenceBro
 
     The first word of a new incarnation also says what its log directory is worth: replicas on
     another directory than before, on an old copy of it, or on one whose machine crashed, may lack
-    records that were acknowledged, and are distrusted (KIP-966).
+    records that were acknowledged, and are distrusted (KIP-966). A crash takes nothing of a topic
+    with ``fsync=batch``.
     """
     broker = registered(image, command.broker_id)
     if broker.incarnation != command.incarnation:
@@ -113,32 +114,37 @@ def unfence_broker(image: MetadataImage, settings: Settings, command: UnfenceBro
     if not broker.fenced and broker.pid == command.pid:
         return Outcome([], None)
     records: list[Update] = []
-    if broker.unfenced_incarnation != command.incarnation and not _is_intact(broker, command):
-        records.extend(_lose_broker(image, settings, broker.broker_id))
+    if broker.unfenced_incarnation != command.incarnation:
+        is_known = _is_known(broker, command)
+        if not is_known or not command.clean:
+            records.extend(_lose_broker(image, settings, broker.broker_id, distrust=not is_known))
     records.append(
         BrokerUnfenced(command.broker_id, command.incarnation, command.pid, command.directory_id)
     )
     return Outcome(records, None)
 
 
-def _is_intact(broker: BrokerState, command: UnfenceBroker) -> bool:
-    if not command.clean:
-        return False
+def _is_known(broker: BrokerState, command: UnfenceBroker) -> bool:
+    """Whether the directory is the one that the broker had last, and no old copy of it."""
     if command.last_incarnation != -1 and command.last_incarnation < broker.unfenced_incarnation:
         return False
     known = command.directory_id and broker.directory_id
     return not known or command.directory_id == broker.directory_id
 
 
-def _lose_broker(image: MetadataImage, settings: Settings, broker_id: int) -> list[Update]:
-    """Every partition actor of the broker is gone, and what is on its disk is distrusted."""
+def _lose_broker(
+    image: MetadataImage, settings: Settings, broker_id: int, *, distrust: bool
+) -> list[Update]:
+    """Every partition actor of the broker is gone; with ``distrust`` all that is on its disk, else
+    what had not been forced to it.
+    """
     slots = [SlotKey(broker_id, slot) for slot in range(image.brokers[broker_id].slots)]
     records: list[Update] = [
         PartitionActorLost(*slot, image.actors[slot].incarnation)
         for slot in slots
         if image.actor_runs(slot)
     ]
-    records.extend(elections_after_loss(image, settings, slots, distrust=True))
+    records.extend(elections_after_loss(image, settings, slots, distrust=distrust, power_cut=True))
     return records
 
 

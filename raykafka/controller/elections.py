@@ -27,7 +27,7 @@ from raykafka.controller.image import (
 )
 from raykafka.controller.settings import Settings
 from raykafka.controller.updates import PartitionChange, PartitionsChanged
-from raykafka.model import TopicId
+from raykafka.model import FsyncPolicy, TopicId
 
 
 class Rules(NamedTuple):
@@ -38,6 +38,8 @@ class Rules(NamedTuple):
     min_insync_replicas: int = 1
     unclean: bool = False
     """Whether anyone that runs may lead when nobody else can; that may lose records."""
+    durable: bool = False
+    """Whether what is committed has been forced to the disk of every replica in sync."""
 
 
 def with_isr(
@@ -174,7 +176,8 @@ def rules_of(
     """The rules of a topic's elections; ``unclean`` is for who asks for it on demand."""
     config = settings.topic(image, topic)
     allowed = unclean or config.unclean_leader_election_enable
-    return Rules(is_alive, config.min_insync_replicas, allowed)
+    durable = config.fsync is FsyncPolicy.BATCH
+    return Rules(is_alive, config.min_insync_replicas, allowed, durable)
 
 
 def changes_of(
@@ -227,11 +230,17 @@ def elections_after_start(
 
 
 def elections_after_loss(
-    image: MetadataImage, settings: Settings, slots: Collection[SlotKey], *, distrust: bool = False
+    image: MetadataImage,
+    settings: Settings,
+    slots: Collection[SlotKey],
+    *,
+    distrust: bool = False,
+    power_cut: bool = False,
 ) -> list[PartitionsChanged]:
     """What the death of the actors in ``slots``, all of one broker, leads to.
 
-    With ``distrust`` their logs may have lost records as well, or are another broker's.
+    With ``distrust`` their logs may have lost records as well, or are another broker's; with
+    ``power_cut`` no more than what had not been forced to the disk.
     """
     (broker_id,) = {slot.broker_id for slot in slots}
 
@@ -242,7 +251,8 @@ def elections_after_loss(
         return broker_id in partition.replicas and partition.slot_of(broker_id) in slots
 
     def change(partition: PartitionState, rules: Rules) -> PartitionState:
-        left = without(partition, (broker_id,), rules.min_insync_replicas, distrust=distrust)
+        doubtful = distrust or (power_cut and not rules.durable)
+        left = without(partition, (broker_id,), rules.min_insync_replicas, distrust=doubtful)
         return elect(left, rules) if partition.leader in (broker_id, NO_LEADER) else left
 
     return change_partitions(image, settings, is_alive, concerned, change)

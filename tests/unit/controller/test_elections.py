@@ -229,6 +229,22 @@ def test_a_broker_that_may_have_lost_records_is_distrusted(said: dict[str, objec
     assert (state.leader, state.isr) == (leader, (leader,)), "the last known leader is left"
 
 
+def test_a_power_cut_takes_nothing_of_what_is_forced_to_the_disk() -> None:
+    cluster = Cluster.started(brokers=2)
+    cluster.create("t", copies=2, min_insync_replicas="2", fsync="batch")
+    leader, other = cluster.topic("t").partitions[0].replicas
+    for broker_id in (other, leader):
+        cluster.lose(broker_id)
+    for broker_id in (other, leader):
+        cluster.restart_broker(broker_id, clean=False)
+    assert set(cluster.topic("t").partitions[0].elr) == {leader, other}
+    cluster.start_slot(other, 0)
+    state = cluster.topic("t").partitions[0]
+    assert (state.leader, state.isr) == (other, (other,))
+    cluster.restart_broker(leader, clean=False, directory_id="another")
+    assert cluster.topic("t").partitions[0].elr == ()
+
+
 def test_the_last_known_leader_is_waited_for() -> None:
     cluster = Cluster.started(brokers=2)
     cluster.create("t", copies=2)
