@@ -199,7 +199,16 @@ class PartitionActor:
         listener, endpoint = await listen(environment.listener_factory, self.spec, config, handlers)
         outlets = Outlets(wake, high_watermarks, channel, throttle)
         assigner = Assigner(
-            replicas, store, outlets, flusher, following, turn, clock, config, self.spec.broker_id
+            replicas,
+            store,
+            outlets,
+            flusher,
+            following,
+            turn,
+            clock,
+            config,
+            self.spec.broker_id,
+            intact=self._directory.is_intact(),
         )
         upkeep = Upkeep(replicas, flusher, clock, config.log_retention_check_interval_ms)
         upkeep.start()

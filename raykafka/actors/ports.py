@@ -259,6 +259,8 @@ class PartitionAssignment:
     """Listener of the leader's partition actor; None for the leader itself, or while unknown."""
     replicas: tuple[int, ...] = ()
     isr: tuple[int, ...] = ()
+    elr: tuple[int, ...] = ()
+    """Replicas out of sync that hold all that is committed (KIP-966)."""
     partition_epoch: int = 0
     """Version of the partition's state in the metadata (Kafka's, KIP-497)."""
     throttled_rate: int = -1

@@ -69,8 +69,14 @@ class Assigner:
         clock: Clock,
         config: BrokerConfig,
         local_id: int,
+        *,
+        intact: bool = True,
     ) -> None:
-        """``turn`` is held by whoever opens, cuts or closes logs."""
+        """``turn`` is held by whoever opens, cuts or closes logs.
+
+        Where the directory is not ``intact``, a log that was opened before may be gone: a power cut
+        takes a log away that had never been forced to the disk.
+        """
         self._replicas = replicas
         self._store = store
         self._outlets = outlets
@@ -80,6 +86,7 @@ class Assigner:
         self._config = config
         self._local_id = local_id
         self._turn = turn
+        self._intact = intact
         self._closed = False
         self._settings_of = functools.lru_cache(maxsize=256)(self._parse)
 
@@ -129,7 +136,7 @@ class Assigner:
                     settings.log_config,
                     settings.schemas,
                     now_ms=now_ms,
-                    must_exist=assignment.opened_before,
+                    must_exist=assignment.opened_before and self._intact,
                 )
                 self._mend(log, assignment)
             except Exception as error:  # noqa: BLE001  # one log must not take its neighbours down
@@ -154,7 +161,7 @@ class Assigner:
                 log.truncate_to(log.damaged[0][0])
         elif failed is not None and failed.in_use:
             raise failed.error
-        elif log.damaged and set(assignment.isr) - {self._local_id}:
+        elif log.damaged and {*assignment.isr, *assignment.elr} - {self._local_id}:
             raise LogDamagedError(
                 f"this copy of {assignment.topic}-{assignment.partition.partition} is damaged at "
                 f"offsets {log.damaged}; it is copied again from one that is in sync"
