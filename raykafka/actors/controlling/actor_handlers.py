@@ -96,4 +96,5 @@ class ActorHandlers:
         await self._context.shell.submit(
             FailReplicas(request.broker_id, request.slot, request.incarnation, partitions)
         )
+        self._reconciler.replicas_failed(SlotKey(request.broker_id, request.slot), partitions)
         return FailReplicasResponse()

@@ -119,6 +119,13 @@ class Reconciler:
             keeper.place(None)
             await _stop_all([keeper])
 
+    def replicas_failed(self, slot: SlotKey, partitions: Iterable[PartitionId]) -> None:
+        """The actor in ``slot`` has given replicas up; they are opened again after a while."""
+        keeper = self._slots.get(slot)
+        if keeper is not None:
+            keeper.planner.on_failed(partitions, self._context.clock.monotonic_ms())
+            keeper.wake()
+
     def usable_bytes(self, broker_id: int) -> int:
         """Free disk beyond the reserve, as the broker reported last; -1 before."""
         keeper = self._brokers.get(broker_id)

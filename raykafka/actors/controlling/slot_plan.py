@@ -10,7 +10,7 @@ look at a large cluster costs a comparison per topic.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -105,6 +105,13 @@ class SlotPlanner:
         self._settled.clear()
         self._removed.clear()
         self._retry_ms.clear()
+
+    def on_failed(self, partitions: Iterable[PartitionId], now_ms: int) -> None:
+        """The actor has given these replicas up while they were in use: they are opened again."""
+        for partition in partitions:
+            self._told.get(partition.topic_id, {}).pop(partition.partition, None)
+            self._settled.pop(partition.topic_id, None)
+            self._retry_ms[partition] = now_ms + _RETRY_MS
 
     def is_settled(self, topic: TopicState, overrides: Mapping[str, str]) -> bool:
         """Whether every replica of ``topic`` here that can be opened knows its newest settings."""
@@ -228,6 +235,7 @@ class SlotPlanner:
                     leader=wanted.leader,
                     replicas=state.replicas,
                     isr=state.isr,
+                    elr=state.elr,
                     partition_epoch=state.partition_epoch,
                     throttled_rate=wanted.throttled_rate,
                 )

@@ -201,6 +201,9 @@ class FollowedPartition:
                 finally:
                     replica.rebuilding = False
                 replica.on_cut(now_ms=self._following.clock.monotonic_ms())
+        except DiskFullError as error:
+            self._give_up(error)  # nothing was changed
+            return
         except RaykafkaError as error:
             self._following.on_log_failed(replica, error)
             return

@@ -255,3 +255,18 @@ def test_a_failed_replica_that_nobody_replaces_leads_when_it_opens() -> None:
         (0, 2, True),
     ]
     assert cluster.topic("t").partitions[0].online
+
+
+def test_a_replica_that_failed_while_it_was_not_in_sync_is_opened_again() -> None:
+    """Nothing of it changes in the metadata, so nothing else would tell the actor."""
+    cluster, (_, second) = replicated(copies=2)
+    partition = PartitionId(cluster.topic("t").topic_id, 0)
+    cluster.do(FailReplicas(1, 0, 1, [partition]))
+    second.settle()
+    before = cluster.image
+    cluster.do(FailReplicas(1, 0, 1, [partition]))
+    assert cluster.image.topics == before.topics
+    second.planner.on_failed([partition], 5000)
+    assert not second.plan(now_ms=5999).calls
+    plan = second.plan(now_ms=6000)
+    assert [(a.leader_id, a.opened_before) for a in plan.assignments] == [(0, False)]
