@@ -61,8 +61,8 @@ class _Partition:
     """Who led, by epoch."""
     acknowledged: dict[int, int] = field(default_factory=dict)
     """Base offset of every acknowledged batch, by its crc."""
-    seen: int = 0
-    """Largest high watermark that a client was told."""
+    committing_epoch: int = -1
+    """Newest epoch whose leader has committed something."""
 
 
 class _Replica(NamedTuple):
@@ -128,7 +128,16 @@ class Checks:
                 self._fail(f"{where} leads in epoch {now.epoch}, and so did {leader}")
         passed = 0 if before is None else before.high_watermark
         if now.high_watermark > passed:
-            self._on_committed(where, partition, replica, passed, now.high_watermark)
+            if now.is_leader and before is not None and before.is_leader:
+                partition.committing_epoch = max(partition.committing_epoch, now.epoch)
+                in_sync = len(replica.machine.isr)
+                if in_sync < self._min_insync_replicas:
+                    self._fail(f"{where}: {now} was committed with {in_sync} replicas in sync")
+            try:
+                self._on_committed(where, partition, replica, passed, now.high_watermark)
+            except RaykafkaError as error:
+                if not process.host.disk.flipped:
+                    self._fail(f"{where} cannot be read: {error}")
 
     def _on_committed(
         self, where: str, partition: _Partition, replica: Any, start: int, end: int
@@ -199,12 +208,14 @@ class Checks:
         """A producer was told that a batch will never be taken."""
         self._fail(f"{self.topic}-{batch.partition}: {_brief(batch)} was refused: {error!r}")
 
-    def seen(self, partition: int) -> int:
-        """The largest high watermark that clients know of."""
-        return self._partitions[partition].seen
+    def committing_epoch(self, partition: int) -> int:
+        """The newest epoch in which something was committed; a fetch takes note of it."""
+        return self._partitions[partition].committing_epoch
 
-    def on_fetched(self, partition: int, fetched: FetchedPartition, known: int) -> None:
-        """An answer to a fetch that was sent when ``known`` was the largest high watermark told."""
+    def on_fetched(
+        self, partition: int, fetched: FetchedPartition, epoch: int, committing: int
+    ) -> None:
+        """An answer to a fetch for ``epoch``, sent when ``committing`` was the newest one."""
         if fetched.error_code:
             raise error_for(fetched.error_code, fetched.error_message)
         model = self._partitions[partition]
@@ -213,7 +224,11 @@ class Checks:
                 f"{self.topic}-{partition}: a reader is told of high watermark "
                 f"{fetched.high_watermark}, {model.end} is committed"
             )
-        model.seen = max(model.seen, fetched.high_watermark)
+        if epoch < committing:
+            self._fail(
+                f"{self.topic}-{partition}: a reader is served by the leader of epoch {epoch}, "
+                f"and that of epoch {committing} had committed something before it asked"
+            )
 
     def on_read(self, consumer: int, partition: int, position: int, header: BatchHeader) -> None:
         """A consumer at ``position`` has read a batch."""
@@ -245,13 +260,22 @@ class Checks:
         """End of the committed log, by partition."""
         return [partition.end for partition in self._partitions]
 
-    def check_log(self, name: str, number: int, log: Any) -> None:
-        """A replica in sync, once everything has healed: it has the whole committed log."""
+    def check_log(self, name: str, number: int, log: Any, *, flipped: bool) -> None:
+        """A replica in sync, once everything has healed: it has the whole committed log.
+
+        Where a bit was ``flipped`` it may be one that nobody has read yet.
+        """
         partition = self._partitions[number]
         where = f"{name} {self.topic}-{number}"
         if log.log_end_offset < partition.end:
             self._fail(f"{where} ends at {log.log_end_offset}, {partition.end} is committed")
-        for header in batches_between(log, log.log_start_offset, partition.end):
+        try:
+            headers = batches_between(log, log.log_start_offset, partition.end)
+        except RaykafkaError as error:
+            if not flipped:
+                self._fail(f"{where} cannot be read: {error}")
+            return
+        for header in headers:
             known = committed_at(partition, header.base_offset)
             if (header.base_offset, header.leader_epoch, header.crc) != (
                 known.base_offset,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from raykafka.actors.controller import ControllerActor
@@ -16,6 +16,7 @@ from raykafka.testing.simulation.consuming import SimulatedConsumer
 from raykafka.testing.simulation.control import ControlPlane, SimulatedSpawner
 from raykafka.testing.simulation.hosts import Host, Process
 from raykafka.testing.simulation.link import Bootstrap, Link
+from raykafka.testing.simulation.metadata_checks import MetadataChecks
 from raykafka.testing.simulation.network import Network
 from raykafka.testing.simulation.producing import SimulatedProducer
 from raykafka.testing.simulation.world import World
@@ -41,6 +42,8 @@ class Shape(NamedTuple):
     fsync: str
     producers: int
     consumers: int
+    lag_ms: int
+    """``replica.lag.time.max.ms``"""
 
 
 class SimulatedCluster:
@@ -53,6 +56,7 @@ class SimulatedCluster:
         self.plane = ControlPlane(world, self.network)
         self.bootstrap = Bootstrap()
         self.checks = Checks(world, TOPIC, shape.partitions, shape.min_insync_replicas)
+        self.metadata_checks = MetadataChecks(world)
         self.plane.on_partition_actor = self.checks.watch_partition_actor
         for number in range(shape.hosts):
             self.plane.add_host(f"10.0.0.{number + 1}")
@@ -68,6 +72,7 @@ class SimulatedCluster:
                 "partition.actors": str(shape.partition_actors),
                 "controller.quorum.voters": "1",
                 "disk.reserve.bytes": "0",
+                "replica.lag.time.max.ms": str(shape.lag_ms),
             },
         )
         self._start_controller()
@@ -94,6 +99,7 @@ class SimulatedCluster:
             lock_timeout_s=1.0,
         )
         process.shell = shell
+        self.metadata_checks.watch(process)
 
         async def live() -> None:
             while True:
@@ -158,12 +164,48 @@ class SimulatedCluster:
     # --- the end ----------------------------------------------------------------------------------
 
     @property
+    def is_whole(self) -> bool:
+        """Whether something was acknowledged, and every partition has all of its copies in sync."""
+        if not self.checks.acknowledgements:
+            return False
+        whole = sum(
+            len(replica.machine.isr) == self.shape.replication_factor
+            for _, replica in self._replicas()
+        )
+        return whole == self.shape.partitions
+
+    @property
     def has_settled(self) -> bool:
         """Whether the producers' last batches are acknowledged and read by every consumer."""
         if not all(producer.done for producer in self.producers):
             return False
         ends = self.checks.ends()
-        return all(consumer.positions == ends for consumer in self.consumers)
+        return all(consumer.positions == ends for consumer in self.consumers) and (
+            self._copies() >= self.shape.replication_factor * self.shape.partitions
+        )
+
+    def _copies(self) -> int:
+        """Replicas that have all of the committed log, and know it."""
+        ends = self.checks.ends()
+        return sum(
+            replica.high_watermark == replica.log.log_end_offset == ends[number]
+            for number, replica in self._replicas()
+        )
+
+    def _replicas(self) -> Iterator[tuple[int, Any]]:
+        for process in self.partition_actors():
+            for replica in process.shell._replicas:
+                if replica.topic == TOPIC:
+                    yield replica.partition.partition, replica
+
+    def check_logs(self) -> None:
+        """Every copy is equal, once the cluster has settled."""
+        for process in self.partition_actors():
+            flipped = process.host.disk.flipped
+            for replica in process.shell._replicas:
+                if replica.topic == TOPIC:
+                    number = replica.partition.partition
+                    self.checks.check_log(process.name, number, replica.log, flipped=flipped)
 
     def partition_actors(self) -> list[Process]:
         """The living partition actors, in the order of their names."""

@@ -66,7 +66,7 @@ class SimulatedConsumer:
             if not answered.done():
                 answered.set_result((answer, payload))
 
-        known = self._checks.seen(partition)
+        committing = self._checks.committing_epoch(partition)
         request = FetchRequest([wanted], max_wait_ms=MAX_WAIT_MS)
         connection = leader.connection
         correlation_id = connection.send(ApiKey.FETCH, request, (), on_response)
@@ -79,7 +79,7 @@ class SimulatedConsumer:
             raise answer
         assert isinstance(answer, FetchResponse)
         [fetched] = answer.partitions
-        self._checks.on_fetched(partition, fetched, known)
+        self._checks.on_fetched(partition, fetched, leader.epoch, committing)
         start = 0
         identity = PartitionId(TopicId(leader.topic_id), partition)
         for size in fetched.sizes:

@@ -308,8 +308,15 @@ class SimulatedSpawner:
         plane = self._plane
 
         def begin(process: Process) -> None:
-            process.shell = PartitionActor(spec, plane.environment(process))
+            shell = PartitionActor(spec, plane.environment(process))
+            process.shell = shell
             plane.on_partition_actor(process)
+
+            async def live() -> None:
+                await shell.wait_replaced()
+                process.kill()
+
+            process.start(live)
 
         return await self._spawn(spec.node, spec.name, begin)
 

@@ -57,6 +57,8 @@ class Disk:
         self._boot = 0
         self.full = False
         """Whether somebody else has filled it up."""
+        self.flipped = False
+        """Whether a bit was ever damaged."""
         self.slow_s = 0.0
         """How much longer each sync takes."""
 
@@ -87,6 +89,36 @@ class Disk:
         self._boot += 1
         for store in self._stores.values():
             store.drop_unsynced(lambda _, size: draw.randint(0, size) if draw.random() < 0.5 else 0)
+
+    def flip_bit(self) -> bool:
+        """Damage one bit of one segment; False while there is none."""
+        draw = self._world.random
+        segments = [
+            (store, path)
+            for store in self._stores.values()
+            for path in store.paths()
+            if path.endswith(".arrow") and not path.startswith("__") and store.size(path)
+        ]
+        if not segments:
+            return False
+        store, path = draw.choice(segments)
+        self.flipped = True
+        store.corrupt(path, draw.randrange(store.size(path)), 1 << draw.randrange(8))
+        return True
+
+    def lose_file(self) -> bool:
+        """Lose one segment; False while there is none."""
+        segments = [
+            (store, path)
+            for store in self._stores.values()
+            for path in store.paths()
+            if path.endswith(".arrow") and not path.startswith("__")
+        ]
+        if not segments:
+            return False
+        store, path = self._world.random.choice(segments)
+        store.lose(path)
+        return True
 
     def replace(self) -> None:
         """An empty disk stands in the place of this one."""

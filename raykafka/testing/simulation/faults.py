@@ -23,6 +23,13 @@ class Fault(NamedTuple):
     """It ends after at most this long; 0 for what is over at once."""
     power: bool = False
     """Whether it loses what was not synced."""
+    damage: bool = False
+    """Whether it destroys one copy of something that was synced."""
+    gentle: bool = False
+    """Whether no actor has to be replaced because of it."""
+    alone: bool = False
+    """Whether only gentle ones may come with it: nobody can tell that an unclean log has lost its
+    end, so if every actor fails at once such a copy may be taken for the newest (as in Kafka)."""
 
 
 def _nothing() -> None:
@@ -120,12 +127,12 @@ def cut_power_everywhere(cluster: SimulatedCluster, random: Random) -> Undo | No
 
 
 def _ways(cluster: SimulatedCluster, random: Random) -> tuple[Host, list[Host]]:
-    hosts = [*cluster.plane.hosts, *cluster.client_hosts]
+    """A machine, and those that it is cut off from: all, the other brokers, or some."""
     victim = random.choice(cluster.plane.hosts)
-    others = [host for host in hosts if host is not victim]
-    if random.random() < 0.5:
-        others = random.sample(others, random.randint(1, len(others)))
-    return victim, others
+    servers = [host for host in cluster.plane.hosts if host is not victim]
+    everybody = [*servers, *cluster.client_hosts]
+    few = random.sample(everybody, random.randint(1, len(everybody)))
+    return victim, random.choice((everybody, servers, few))
 
 
 def cut_both_ways(cluster: SimulatedCluster, random: Random) -> Undo | None:
@@ -176,6 +183,32 @@ def slow_network(cluster: SimulatedCluster, random: Random) -> Undo | None:
     return lambda: setattr(network, "delay_s", usual)
 
 
+def _victim(cluster: SimulatedCluster) -> Host:
+    """The only machine whose disk is damaged: with others it could be every copy."""
+    return cluster.plane.hosts[-1]
+
+
+def flip_bit(cluster: SimulatedCluster, random: Random) -> Undo | None:
+    """One bit of a segment is not what it was."""
+    return _nothing if _victim(cluster).disk.flip_bit() else None
+
+
+def lose_file(cluster: SimulatedCluster, random: Random) -> Undo | None:
+    """A machine comes back, and one of its segments does not."""
+    victim = _victim(cluster)
+    boot = _crash(cluster, [victim], power=False)
+    victim.disk.lose_file()
+    return boot
+
+
+def replace_disk(cluster: SimulatedCluster, random: Random) -> Undo | None:
+    """A machine comes back with an empty disk."""
+    victim = _victim(cluster)
+    boot = _crash(cluster, [victim], power=True)
+    victim.disk.replace()
+    return boot
+
+
 def move_clock(cluster: SimulatedCluster, random: Random) -> Undo | None:
     """A wall clock jumps by up to an hour, either way."""
     clock = random.choice(cluster.plane.hosts).clock
@@ -196,9 +229,12 @@ FAULTS: Final = (
     Fault("cut power everywhere", cut_power_everywhere, 2.0, power=True),
     Fault("cut both ways", cut_both_ways, 5.0),
     Fault("cut one way", cut_one_way, 5.0),
-    Fault("drop connections", drop_connections),
-    Fault("full disk", fill_disk, 3.0),
-    Fault("slow disk", slow_disk, 4.0),
+    Fault("drop connections", drop_connections, gentle=True),
+    Fault("full disk", fill_disk, 3.0, gentle=True),
+    Fault("slow disk", slow_disk, 4.0, gentle=True),
     Fault("slow network", slow_network, 4.0),
-    Fault("clock jump", move_clock),
+    Fault("clock jump", move_clock, gentle=True),
+    Fault("bit flip", flip_bit, damage=True, gentle=True),
+    Fault("lost file", lose_file, 3.0, damage=True, alone=True),
+    Fault("replaced disk", replace_disk, 3.0, damage=True),
 )

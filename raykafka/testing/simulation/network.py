@@ -201,11 +201,22 @@ class SimulatedConnector:
         loop = self._process.loop
         answer: asyncio.Future[ClientEnd] = loop.create_future()
         _Attempt(self._network, self._process, endpoint, secret, self._role, answer).begin()
-        await asyncio.wait({answer}, timeout=timeout_s)
+        try:
+            await asyncio.wait({answer}, timeout=timeout_s)
+        except asyncio.CancelledError:
+            answer.add_done_callback(_give_up)
+            raise
         if not answer.done():
+            answer.add_done_callback(_give_up)
             answer.cancel()
             raise ConnectionLostError(f"{endpoint} did not answer in {timeout_s:g} s")
         return answer.result()
+
+
+def _give_up(answer: asyncio.Future[ClientEnd]) -> None:
+    """Nobody waits any more for a connection that may yet be made."""
+    if not answer.cancelled() and answer.exception() is None:
+        answer.result().close()
 
 
 class _Attempt:

@@ -89,6 +89,8 @@ class _PartitionWriter:
         self._attempt = 0
         self._failure: RaykafkaError | None = None
         self._sequence = 0
+        self._known = False
+        """Whether something was acknowledged."""
         self._next_at = 0.0
         self._changed = asyncio.Event()
 
@@ -124,7 +126,9 @@ class _PartitionWriter:
             raise
 
     def _may_make(self) -> bool:
-        return not self._producer.stopping and len(self._unacknowledged) < self._window
+        # A leader that does not know a producer takes whatever sequence comes first.
+        window = self._window if self._known else 1
+        return not self._producer.stopping and len(self._unacknowledged) < window
 
     async def _wait(self) -> None:
         """Until an answer comes or the next batch is due; raises when the leader is silent."""
@@ -184,6 +188,7 @@ class _PartitionWriter:
         self._changed.set()
         if isinstance(answer, ProduceResponse):
             self._checks.on_acknowledged(batch, answer.base_offset)
+            self._known = True
             self._unacknowledged.remove(batch)
             self._in_flight -= 1
         elif isinstance(answer, RaykafkaError) and self._failure is None:
