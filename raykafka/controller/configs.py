@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from raykafka.config import BROKER, TOPIC, BrokerConfig, ConfigTable, TopicConfig
+from raykafka.controller.apply import apply_updates
 from raykafka.controller.commands import AlterConfigs, Outcome, ResourceToAlter, SettingChange
+from raykafka.controller.elections import changes_of, with_isr
 from raykafka.controller.image import MetadataImage, TopicState
 from raykafka.controller.settings import ALL_BROKERS, Settings
 from raykafka.controller.topics import unknown_topic, validate_topic_config
@@ -25,6 +27,7 @@ _CLUSTER_ONLY = frozenset(
         "default.replication.factor",
         "auto.leader.rebalance.enable",
         "leader.imbalance.check.interval.seconds",
+        "min.insync.replicas",  # leaders and elections have to agree on it (KIP-966)
     }
 )
 
@@ -57,7 +60,28 @@ def alter_configs(image: MetadataImage, settings: Settings, command: AlterConfig
         answers.append(None)
         if record is not None:
             records.append(record)
-    return Outcome([] if command.validate_only else records, answers)
+    if command.validate_only:
+        return Outcome([], answers)
+    return Outcome([*records, *_no_longer_eligible(image, settings, records)], answers)
+
+
+def _no_longer_eligible(
+    image: MetadataImage, settings: Settings, records: Sequence[Update]
+) -> list[Update]:
+    """Who is out of sync must not be elected where fewer in sync are enough from now on: they
+    commit without it (KIP-966).
+    """
+    after = apply_updates(image, records)
+    found: list[Update] = []
+    for topic in after.topics.values():
+        if any(partition.elr for partition in topic.partitions):
+            minimum = settings.topic(after, topic).min_insync_replicas
+            wanted = {
+                index: with_isr(partition, partition.isr, minimum)
+                for index, partition in enumerate(topic.partitions)
+            }
+            found.extend(changes_of(topic, wanted))
+    return found
 
 
 def describe_configs(

@@ -55,8 +55,11 @@ def with_isr(
     """
     in_sync = tuple(broker for broker in partition.replicas if broker in isr)
     eligible: tuple[int, ...] = ()
-    if len(in_sync) < partition.effective_min_isr(min_insync_replicas):
-        candidates = {*partition.isr, *partition.elr}.difference(in_sync, distrusted)
+    needed = partition.effective_min_isr(min_insync_replicas)
+    if len(in_sync) < needed:
+        # A minimum that was lowered meanwhile let the high watermark advance without the others.
+        others = partition.elr if len(partition.isr) < needed else ()
+        candidates = {*partition.isr, *others}.difference(in_sync, distrusted)
         eligible = tuple(broker for broker in partition.replicas if broker in candidates)
     last = partition.last_known_leader
     if not in_sync and not eligible and last == NO_LEADER:

@@ -7,10 +7,13 @@ from controller_kit import Cluster, topic
 
 from raykafka.controller.commands import (
     AllocatePartitionActor,
+    AlterConfigs,
     CreateTopics,
     FailReplicas,
     RegisterBroker,
     ReportReplicas,
+    ResourceToAlter,
+    SettingChange,
     StartPartitionActor,
 )
 from raykafka.controller.elections import Rules, elect, move_leader, with_isr
@@ -109,6 +112,13 @@ def test_the_distrusted_are_not_eligible_and_the_last_of_them_is_remembered() ->
     assert after.last_known_leader == 1, "nobody led, the first was as good as any"
 
 
+def test_who_was_eligible_under_a_higher_minimum_is_not_any_more() -> None:
+    after = with_isr(partition((1,), (2, 3), leader=1), (), 1)
+    assert after.elr == (1,), (
+        "it committed alone since the cluster was started with another minimum"
+    )
+
+
 # --- commands -----------------------------------------------------------------------------------
 
 
@@ -176,6 +186,26 @@ def test_new_topics_count_on_whoever_runs() -> None:
     assert (second.leader, second.isr) == (NO_LEADER, (1,)), "nobody has any data yet"
     cluster.start_slot(1, 0)
     assert cluster.topic("u").partitions[0].leader == 1
+
+
+@pytest.mark.parametrize(("type_", "name"), [("topic", "t"), ("broker", "")])
+def test_with_a_lower_minimum_whoever_is_out_of_sync_is_not_eligible(type_: str, name: str) -> None:
+    """The leader commits without it from now on."""
+    cluster = Cluster.started(brokers=3, static={"min.insync.replicas": "3"})
+    cluster.create("t", copies=3)
+    first, second, third = cluster.topic("t").partitions[0].replicas
+    cluster.lose(third)
+    cluster.lose(second)
+    assert cluster.topic("t").partitions[0].elr == (second, third)
+    for minimum, eligible in (("2", (second, third)), ("1", ())):
+        change = SettingChange("min.insync.replicas", minimum)
+        assert cluster.do(AlterConfigs([ResourceToAlter(type_, name, [change])])) == [None]
+        assert cluster.topic("t").partitions[0].elr == eligible
+    cluster.start_slot(second, 0)
+    cluster.lose(first)
+    assert cluster.topic("t").partitions[0].leader == NO_LEADER
+    cluster.start_slot(first, 0)
+    assert cluster.topic("t").partitions[0].leader == first
 
 
 def test_a_failed_log_hands_over_and_is_distrusted() -> None:
