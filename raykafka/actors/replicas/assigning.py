@@ -75,7 +75,8 @@ class Assigner:
         """``turn`` is held by whoever opens, cuts or closes logs.
 
         Where the directory is not ``intact``, a log that was opened before may be gone: a power cut
-        takes a log away that had never been forced to the disk.
+        takes a log away that had never been forced to the disk. Where others may lead, it is made
+        anew only as a copy of theirs.
         """
         self._replicas = replicas
         self._store = store
@@ -136,7 +137,7 @@ class Assigner:
                     settings.log_config,
                     settings.schemas,
                     now_ms=now_ms,
-                    must_exist=assignment.opened_before and self._intact,
+                    must_exist=self._must_exist(assignment),
                 )
                 self._mend(log, assignment)
             except Exception as error:  # noqa: BLE001  # one log must not take its neighbours down
@@ -144,6 +145,10 @@ class Assigner:
             else:
                 found.append((assignment, settings, log))
         return found
+
+    def _must_exist(self, assignment: PartitionAssignment) -> bool:
+        others = {*assignment.isr, *assignment.elr} - {self._local_id}
+        return assignment.opened_before and (self._intact or bool(others))
 
     def _mend(self, log: PartitionLog, assignment: PartitionAssignment) -> None:
         """Cut what cannot be read, or trusted, off a copy that is not counted on; blocks.

@@ -218,3 +218,20 @@ def test_a_leader_does_not_delete_what_its_former_leader_had_deleted(tmp_path: P
             assert replica.log.log_start_offset == 0
 
     run(scenario())
+
+
+def test_a_log_that_went_with_the_power_is_made_anew_only_if_it_was_the_only_one(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        (tmp_path / ".lock-0").write_text("1\nanother-boot\n")
+        async with ActorHarness(tmp_path) as actor:
+            last = assignment(0, opened_before=True, replicas=(0, 1), isr=())
+            follower = assignment(1, opened_before=True, replicas=(0, 1), isr=(0, 1))
+            eligible = assignment(2, opened_before=True, replicas=(0, 1), isr=(0,), elr=(1,))
+            opened, *refused = await actor.actor.assign([last, follower, eligible], [])
+            assert opened.error_code == 0, opened.error_message
+            for result in refused:
+                assert result.error_code == LogDamagedError.code, "it must not lead the others"
+
+    run(scenario())
