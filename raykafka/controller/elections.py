@@ -232,6 +232,20 @@ def elections_after_start(
     return change_partitions(image, settings, is_alive, concerned, elect)
 
 
+def elections_after_return(
+    image: MetadataImage, settings: Settings, broker_id: int
+) -> list[PartitionsChanged]:
+    """Elections in partitions that wait for a broker which does not stop after all."""
+
+    def is_alive(key: SlotKey) -> bool:
+        return image.may_serve(key) or (key.broker_id == broker_id and image.actor_runs(key))
+
+    def concerned(partition: PartitionState) -> bool:
+        return partition.leader == NO_LEADER and broker_id in partition.replicas
+
+    return change_partitions(image, settings, is_alive, concerned, elect)
+
+
 def elections_after_loss(
     image: MetadataImage,
     settings: Settings,

@@ -16,6 +16,7 @@ from raykafka.controller.elections import (
     change_partitions,
     changes_of,
     elect,
+    elections_after_return,
     move_leader,
     rules_of,
     without,
@@ -129,12 +130,16 @@ def shut_down_broker(image: MetadataImage, settings: Settings, command: ShutDown
     return Outcome(records, led)
 
 
-def resume_broker(image: MetadataImage, command: ResumeBroker) -> Outcome:
-    """The broker may lead and be in sync again."""
+def resume_broker(image: MetadataImage, settings: Settings, command: ResumeBroker) -> Outcome:
+    """The broker may lead and be in sync again, and what waited for it gets a leader."""
     broker = image.brokers.get(command.broker_id)
-    if broker is None or not broker.stopping:
+    if broker is None:
         return Outcome([], None)
-    return Outcome([BrokerStateChanged(broker.broker_id, broker.draining)], None)
+    records: list[Update] = []
+    if broker.stopping:
+        records.append(BrokerStateChanged(broker.broker_id, broker.draining))
+    records.extend(elections_after_return(image, settings, broker.broker_id))
+    return Outcome(records, None)
 
 
 def registered(image: MetadataImage, broker_id: int) -> BrokerState:

@@ -126,7 +126,7 @@ _HANDLERS: Final[Mapping[type, _Handler]] = {
     AlterReassignments: reassignments.alter_reassignments,
     ElectLeaders: leaders.elect_leaders,
     ShutDownBroker: leaders.shut_down_broker,
-    ResumeBroker: _without_settings(leaders.resume_broker),
+    ResumeBroker: leaders.resume_broker,
     DrainBroker: _without_settings(brokers.drain_broker),
     UnregisterBroker: _without_settings(brokers.unregister_broker),
     AllocateProducerIds: _without_settings(producer_ids.allocate_producer_ids),

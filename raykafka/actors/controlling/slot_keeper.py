@@ -135,8 +135,11 @@ class SlotKeeper(Keeper[PartitionActorPort]):
                 self._note(plan, results)
                 self._on_progress()
             elif plan.reports:
+                before = self._context.image
                 await self._report(plan)
                 self._on_progress()
+                if self._context.image is before:  # it is no news: wait for some
+                    await self._woken(self._context.patience.check_s)
             else:
                 await self._woken(self._context.patience.check_s)
 

@@ -207,7 +207,7 @@ class SlotPlanner:
             partition = PartitionId(topic.topic_id, index)
             wanted = self._wanted(image, topic, state)
             if told.get(index) == wanted:
-                if self._is_unreported(state):
+                if self._is_unreported(image, state):
                     settled = False
                     report = OpenedPartition(index, state.leader_epoch)
                     plan.opened.setdefault(topic.topic_id, []).append(report)
@@ -256,14 +256,14 @@ class SlotPlanner:
             self._throttle.leader if leads else self._throttle.follower,
         )
 
-    def _is_unreported(self, state: PartitionState) -> bool:
+    def _is_unreported(self, image: MetadataImage, state: PartitionState) -> bool:
         """Whether the metadata do not know yet that this replica, which is told, is open."""
         broker_id = self.slot.broker_id
         if state.leader == broker_id and state.opened_epoch != state.leader_epoch:
             return True
         # It may be what the partition waits for: see ``report_replicas``.
-        may_lead = state.leader == NO_LEADER and state.may_lead(broker_id)
-        return may_lead or broker_id not in state.opened_by
+        waits = state.leader == NO_LEADER and state.may_lead(broker_id)
+        return (waits and image.may_serve(self.slot)) or broker_id not in state.opened_by
 
     def _must_exist(self, state: PartitionState) -> bool:
         """What was open before and may hold the only copy of something is never made anew."""

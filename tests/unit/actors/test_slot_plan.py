@@ -16,7 +16,9 @@ from raykafka.controller.commands import (
     LosePartitionActor,
     ReportReplicas,
     ResourceToAlter,
+    ResumeBroker,
     SettingChange,
+    ShutDownBroker,
     StartPartitionActor,
 )
 from raykafka.controller.image import SlotKey
@@ -243,6 +245,17 @@ def test_a_failed_replica_gives_way_and_comes_back_as_a_follower() -> None:
     assert not first.plan().reports
     plan = first.plan(now_ms=1000)
     assert [(a.leader_id, a.opened_before) for a in plan.assignments] == [(1, False)]
+
+
+def test_a_replica_on_a_broker_that_stops_is_not_reported_in_vain() -> None:
+    cluster, (actor,) = replicated(copies=1)
+    cluster.do(ShutDownBroker(0))
+    cluster.lose(0)
+    cluster.start_slot(0, 0)
+    actor.planner.forget()
+    assert [assignment.leader_id for assignment in actor.settle()] == [-1]
+    cluster.do(ResumeBroker(0))
+    assert [assignment.leader_id for assignment in actor.settle()] == [0]
 
 
 def test_a_failed_replica_that_nobody_replaces_leads_when_it_opens() -> None:

@@ -121,6 +121,18 @@ def test_a_single_copy_is_served_until_the_end(cluster: Cluster) -> None:
     assert cluster.image is before
 
 
+def test_a_broker_that_did_not_stop_leads_what_waited_for_it() -> None:
+    cluster = Cluster.started(brokers=2)
+    cluster.create("one", copies=1)
+    (holder,) = cluster.topic("one").partitions[0].replicas
+    cluster.do(ShutDownBroker(holder))
+    cluster.lose(holder)
+    cluster.start_slot(holder, 0)
+    assert cluster.topic("one").partitions[0].leader == NO_LEADER, "it is about to stop"
+    cluster.do(ResumeBroker(holder))
+    assert cluster.topic("one").partitions[0].leader == holder
+
+
 def test_a_drained_broker_takes_nothing_new(cluster: Cluster) -> None:
     with pytest.raises(errors.InvalidReplicationFactorError, match="t-0 has 3 replicas"):
         cluster.do(DrainBroker(2))
