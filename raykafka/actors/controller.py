@@ -165,10 +165,14 @@ class ControllerActor:
                 return
             if self._office is None and not self._failed.is_set():
                 raise NotControllerError(f"{self.spec.name} is not the active controller")
-            await self._parts.listener.close()
+            # The listener stays to the end: the others would take its end for this one's death.
+            await cancel_all(self._parts.tasks)
+            office, self._office = self._office, None
             await self._parts.requests.close()
-            if self._office is not None:
-                await self._office.close_down()
+            if office is not None:
+                await office.close_down()
+                await office.leave()
+            await self._parts.listener.close()
             await self._end()
 
     async def leave(self) -> None:

@@ -1,4 +1,4 @@
-"""Run by ``test_controller_quorum``: three Ray nodes, three controllers, kills of the active one.
+"""Run by ``test_controller_quorum``: three Ray nodes, three controllers, kills and pauses of the active one.
 
 Prints how long each took until another one was active.
 """
@@ -22,6 +22,7 @@ import raykafka
 from raykafka.client.admin import NewTopic
 
 KILLS = 5
+PAUSES = 3
 LONGEST_S = 10.0
 """Generous: a loaded machine may take its time. The figure that is meant is printed."""
 
@@ -97,13 +98,45 @@ def run(cluster: raykafka.Cluster) -> None:
             admin.create_topics([NewTopic(f"topic-{number}")])
             times.append(time.monotonic() - began)
             assert admin.describe_quorum().leader_epoch > epoch
+        pauses = [pause_active(cluster, number) for number in range(PAUSES)]
         load.stop()
         assert not load.failures, load.failures
+        assert max(pauses) < LONGEST_S, pauses
         assert max(times) < LONGEST_S, times
-        assert len(admin.list_topics()) == KILLS + 1
+        assert len(admin.list_topics()) == KILLS + PAUSES + 1
         shown = ", ".join(f"{each * 1000:.0f}" for each in times)
         print(f"kill to topic created, ms: {shown}; median {statistics.median(times) * 1000:.0f}")
+        shown = ", ".join(f"{each * 1000:.0f}" for each in pauses)
+        print(f"pause to topic created, ms: {shown}; median {statistics.median(pauses) * 1000:.0f}")
         print(f"produce: {len(load.latencies)} records, longest {max(load.latencies):.3f} s")
+
+
+def pause_active(cluster: raykafka.Cluster, number: int) -> float:
+    """Seconds until another one is active; the paused one goes on and has done no harm."""
+    with raykafka.Admin(cluster.bootstrap, request_timeout_ms=400, api_timeout_ms=60_000) as admin:
+        until(lambda: len(controllers(admin)) == 3, "three controllers")
+        until(
+            lambda: all(each.lag == 0 for each in admin.describe_quorum().replicas),
+            "all voters have caught up",
+        )
+        others = {actor.pid for actor in admin.describe_cluster().actors} - {
+            actor.pid for actor in controllers(admin)
+        }
+        active = controllers(admin)[0]
+        began = time.monotonic()
+        os.kill(active.pid, signal.SIGSTOP)
+        try:
+            admin.create_topics([NewTopic(f"paused-{number}")])
+            took = time.monotonic() - began
+        finally:
+            os.kill(active.pid, signal.SIGCONT)
+        until(
+            lambda: all(each.lag == 0 for each in admin.describe_quorum().replicas),
+            "the paused one follows",
+        )
+        now = {actor.pid for actor in admin.describe_cluster().actors}
+        assert others <= now, "an actor was killed by a controller that was not active any more"
+        return took
 
 
 def controllers(admin: Any) -> list[Any]:

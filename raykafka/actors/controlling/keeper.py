@@ -23,7 +23,13 @@ from raykafka.actors.timeouts import within
 from raykafka.clock import Clock
 from raykafka.controller.image import MetadataImage
 from raykafka.controller.settings import Settings
-from raykafka.errors import LogDirLockedError, RaykafkaError
+from raykafka.errors import (
+    CoordinatorLoadInProgressError,
+    CoordinatorNotAvailableError,
+    LogDirLockedError,
+    NotControllerError,
+    RaykafkaError,
+)
 from raykafka.model import Endpoint
 
 logger = logging.getLogger(__name__)
@@ -33,6 +39,14 @@ _LONGEST_PAUSE_S: Final = 2.0
 _LOCK_PAUSE_S: Final = 0.05
 _SHORT_LIFE_MS: Final = 3000
 """An actor that dies sooner is replaced after a pause, so that a broken one does not spin."""
+
+
+_NOT_ACTIVE: Final = (
+    NotControllerError,
+    CoordinatorLoadInProgressError,
+    CoordinatorNotAvailableError,
+)
+"""What ``submit`` says where this controller may not judge over any actor."""
 
 
 class ActorPort(Protocol):
@@ -197,17 +211,19 @@ class Keeper(ABC, Generic[P]):
             if self.port is None:
                 self.port = await self._create(node)
             await self._attend(self.port)
-        except asyncio.CancelledError:
-            raise  # the controller ends, its actors live on
+        except (asyncio.CancelledError, *_NOT_ACTIVE):
+            raise  # this controller ends or another one takes over: the actors live on
         except Exception:
             await self._bury()
             raise
         await self._bury()
 
     async def _bury(self) -> None:
-        port, self.port = self.port, None
-        if port is None:
+        """Only an active controller judges; one that was asleep may think it still is."""
+        if self.port is None:
             return
+        await self._context.shell.node.confirm()
+        port, self.port = self.port, None
         port.kill()
         await self._lost()
         await self._end(port)

@@ -23,11 +23,13 @@ from raykafka.errors import (
     ConnectionLostError,
     IneligibleReplicaError,
     InvalidRequestError,
+    NotControllerError,
     RaykafkaError,
     error_for,
 )
 from raykafka.model import Endpoint
 from raykafka.protocol.messages import ApiKey
+from raykafka.protocol.quorum_messages import DescribeQuorumRequest, DescribeQuorumResponse
 from raykafka.protocol.replication_messages import (
     ActorHeartbeatRequest,
     ActorHeartbeatResponse,
@@ -136,6 +138,8 @@ class ControllerChannel:
                     continue
                 try:
                     await self._talk(connection)
+                except NotControllerError:
+                    await self._learn_voters(connection)
                 except RaykafkaError as error:
                     logger.debug("%s: %s", self._spec.name, error)
                 finally:
@@ -143,6 +147,20 @@ class ControllerChannel:
             if refused == len(voters):
                 self._lease.extend(began_ms + self._session_ms, self._clock.monotonic_ms())
             await asyncio.sleep(_PAUSE_S)
+
+    async def _learn_voters(self, connection: PeerConnection) -> None:
+        """A voter that is not active knows all voters, and mostly who is."""
+        try:
+            answer = await connection.call(
+                ApiKey.DESCRIBE_QUORUM, DescribeQuorumRequest(), timeout_s=self._patience_s
+            )
+        except RaykafkaError as error:
+            logger.debug("%s: %s", self._spec.name, error)
+            return
+        assert isinstance(answer, DescribeQuorumResponse)
+        voters = sorted(answer.replicas, key=lambda each: each.replica_id != answer.leader_id)
+        known = [Endpoint(each.host, each.port) for each in voters if each.port]
+        self._controllers = known or self._controllers
 
     async def _talk(self, connection: PeerConnection) -> None:
         """Until the connection ends, or whoever it leads to is not the active controller."""
