@@ -136,6 +136,10 @@ class World:
         self.refusals = 0
         """How many of the next actors cannot be created."""
         self.new_actors_hang = False
+        self.unreachable: set[str] = set()
+        """Nodes that are listed and gone."""
+        self.looks = 0
+        """How often the nodes were asked for."""
         self._pids: dict[int, int] = {}
 
     def pid(self, actor: FakeActor) -> int:
@@ -151,6 +155,7 @@ class World:
     # --- ActorSpawner -----------------------------------------------------------------------------
 
     def nodes(self) -> list[NodeInfo]:
+        self.looks += 1
         return list(self.node_list)
 
     async def spawn_broker(self, spec: BrokerSpec) -> FakeBroker:
@@ -181,6 +186,8 @@ class World:
         if self.refusals:
             self.refusals -= 1
             raise NetworkError("no resources for another actor")
+        if actor.spec.node.node_id in self.unreachable:
+            raise NetworkError("the node is gone")
         assert actor.name not in self.actors, "names carry the incarnation"
         self._pids[id(actor)] = len(self._pids) + 1
         self.actors[actor.name] = actor

@@ -35,6 +35,11 @@ class BrokerKeeper(Keeper[BrokerPort]):
         self._given_up = -1
         self._session = Session(context.clock)
 
+    @property
+    def heard_ms(self) -> int:
+        """Monotonic time of the broker's last sign of life; 0 before the first."""
+        return self._session.renewed_ms
+
     def renew(self, incarnation: int, usable_bytes: int) -> bool:
         """A heartbeat came; False when it is not from the broker that should run."""
         broker = self._context.image.brokers[self.broker_id]

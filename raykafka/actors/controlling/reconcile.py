@@ -13,6 +13,7 @@ from typing import Any
 from raykafka.actors.controlling.broker_keeper import BrokerKeeper, pool_size
 from raykafka.actors.controlling.keeper import ClusterContext, Keeper
 from raykafka.actors.controlling.leader_balance import balance_leaders
+from raykafka.actors.controlling.newcomers import Newcomers
 from raykafka.actors.controlling.slot_keeper import SlotKeeper
 from raykafka.actors.ports import NodeInfo
 from raykafka.actors.timeouts import cancel_all, within
@@ -45,6 +46,7 @@ class Reconciler:
         self._brokers: dict[int, BrokerKeeper] = {}
         self._slots: dict[SlotKey, SlotKeeper] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._newcomers = Newcomers()
         self._progress = asyncio.Event()
         self._stopping: set[int] = set()
         """Brokers that are being stopped on demand: nothing is started for them."""
@@ -215,9 +217,20 @@ class Reconciler:
                 placed.add(node.node_id)
             else:
                 self._move(broker_id, None)
+        now_ms = self._context.clock.monotonic_ms()
+        self._newcomers.note(nodes, now_ms)
         for node_id, node in nodes.items():
-            if node_id not in placed:
+            if node_id in placed:
+                continue
+            if not self._newcomers.must_wait(node, self._context.image, now_ms, self._last_seen):
                 self._move(await self._broker_for(node, nodes), node)
+
+    def _last_seen(self, broker: BrokerState) -> tuple[str, int]:
+        keeper = self._brokers.get(broker.broker_id)
+        if keeper is None:
+            return broker.node_id, 0
+        node_id = broker.node_id if keeper.node is None else keeper.node.node_id
+        return node_id, keeper.heard_ms
 
     async def _broker_for(self, node: NodeInfo, nodes: dict[str, NodeInfo]) -> int:
         placed = [id_ for id_, keeper in self._brokers.items() if keeper.node is not None]

@@ -22,6 +22,11 @@ class Session:
         self._clock = clock
         self._renewed_ms = 0
 
+    @property
+    def renewed_ms(self) -> int:
+        """Monotonic time of the last sign of life; 0 before the first."""
+        return self._renewed_ms
+
     def renew(self) -> None:
         """A sign of life."""
         self._renewed_ms = self._clock.monotonic_ms()

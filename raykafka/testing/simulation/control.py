@@ -80,7 +80,6 @@ class ControlPlane:
 
     def boot(self, host: Host) -> None:
         """The machine joins again, as a new node."""
-        self._delist(host.node_id)
         host.boot()
         self._enlist(host)
         self.network.wake()

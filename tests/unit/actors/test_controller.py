@@ -641,6 +641,30 @@ def test_nodes_come_and_go(tmp_path: Path) -> None:
     play(Harness(tmp_path), scenario)
 
 
+def test_a_machine_that_comes_back_before_its_old_node_is_gone_keeps_its_broker(
+    tmp_path: Path,
+) -> None:
+    old, new = (NodeInfo(id_, "10.0.0.2", cores=1) for id_ in ("node-2", "node-3"))
+
+    async def scenario(h: Harness) -> None:
+        h.world.node_list.append(old)
+        await until(lambda: len(h.image.live_brokers()) == 2)
+        for actor in [*h.world.brokers(), *h.world.partition_actors()]:
+            if actor.spec.node == old:
+                actor.die()
+        h.world.unreachable.add(old.node_id)
+        h.world.node_list.append(new)
+        looks = h.world.looks
+        await until(lambda: h.world.looks > looks + 3)
+        assert len(h.image.brokers) == 2
+        h.world.node_list.remove(old)
+        await until(lambda: h.image.brokers[1].node_id == new.node_id)
+        await until(lambda: len(h.image.live_brokers()) == 2)
+        assert len(h.image.brokers) == 2
+
+    play(Harness(tmp_path), scenario)
+
+
 def test_a_node_lost_together_with_the_controller_is_not_shown_as_alive(tmp_path: Path) -> None:
     other = NodeInfo("node-2", "10.0.0.2", cores=1)
 
