@@ -7,16 +7,20 @@ PYTHON ?= $(shell for name in python3.11 python3.13 python3.12 python3.10 python
 	$$name -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' \
 	2>/dev/null && echo $$name && break; done)
 
-.PHONY: help demo test check sim docs bench bench-full bench-floor bench-peers format clean
+.PHONY: help demo test check sim chaos docs bench bench-full bench-floor bench-peers format clean
 
 SEEDS ?= 1000
 FIRST ?= 1
+MINUTES ?= 10
+ROUNDS ?= 0
+SEED ?= 1
 
 help:
 	@echo "make demo    the flights of 2013 through a real cluster, with a kill on the way"
 	@echo "make test    all tests"
 	@echo "make check   lint, types, import rules and the tests that need no Ray: under a minute"
 	@echo "make sim     simulated clusters, one per seed: SEEDS=n (1000) from FIRST=s (1)"
+	@echo "make chaos   a real cluster under faults: MINUTES=n (10) or ROUNDS=n, SEED=s (1)"
 	@echo "make docs    write the pages that are generated from the code"
 	@echo "make bench   side by side with Apache Kafka: the rows with targets, about 20 minutes"
 	@echo "make bench-full    every workload, every peer: sweeps, load curves, fan-out, catch-up"
@@ -57,6 +61,9 @@ check: $(VENV)/.dev
 
 sim: $(VENV)/.dev
 	$(BIN)/python -m raykafka.testing.simulation --seeds $(SEEDS) --first $(FIRST)
+
+chaos: $(VENV)/.dev
+	$(BIN)/python -m raykafka.testing.chaos --minutes $(MINUTES) --rounds $(ROUNDS) --seed $(SEED)
 
 docs: $(VENV)/.dev
 	$(BIN)/python docs/generate.py

@@ -93,6 +93,8 @@ def _tell(console: Console, each: Round, rounds: int) -> None:
         f"round {each.number}{of}: {what}; longest gap {each.longest_gap_ms:,} ms{healed}",
         highlight=False,
     )
+    for line in each.trouble:
+        console.print(f"  {line}", highlight=False)
 
 
 def _show(outcome: Outcome, faults: list[Fault]) -> None:

@@ -179,6 +179,28 @@ class Deployment:
         """Wait until every actor lives and every partition has all of its copies in sync."""
         return self.wait_until(self.is_healthy, timeout_s)
 
+    def unhealthy(self) -> list[str]:
+        """What is not as it should be, a line each."""
+        try:
+            [topic] = self.admin.describe_topics([TOPIC])
+            cluster = self.admin.describe_cluster()
+        except RaykafkaError as error:
+            return [f"nobody answers: {error}"]
+        copies = min(self.replication_factor, NODES)
+        return [
+            *(
+                f"partition {p.partition}: leader {p.leader_id}, in sync {list(p.isr)}: {p.problem}"
+                for p in topic.partitions
+                if p.leader_id < 0 or len(p.isr) < copies
+            ),
+            *(
+                f"broker {broker.broker_id} is dead"
+                for broker in cluster.brokers
+                if not broker.alive
+            ),
+            *(f"{a.name} is {a.state}" for a in cluster.actors if a.state != "alive"),
+        ]
+
     def is_healthy(self) -> bool:
         """Whether every actor lives and every partition has all of its copies in sync."""
         [topic] = self.admin.describe_topics([TOPIC])

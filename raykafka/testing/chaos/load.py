@@ -46,7 +46,7 @@ class LoadProducer:
         self._recorder = Recorder(first_operation=process * _OPERATIONS)
         self._lock = threading.Lock()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"producer-{process}")
+        self._thread = threading.Thread(target=self._run, name=f"producer-{process}", daemon=True)
 
     def start(self) -> None:
         """Begin."""
@@ -109,7 +109,7 @@ class LoadConsumer:
         self._mapped = mapped
         self._recorder = Recorder(first_operation=process * _OPERATIONS)
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"consumer-{process}")
+        self._thread = threading.Thread(target=self._run, name=f"consumer-{process}", daemon=True)
 
     def start(self) -> None:
         """Begin."""
@@ -128,7 +128,7 @@ class LoadConsumer:
         while not self._stopping.is_set():
             self._process += 1
             try:
-                self._read(lambda _: self._stopping.is_set())
+                self._read(lambda _: self._stopping.is_set(), tails=True)
             except RaykafkaError as error:
                 self.problems.append(repr(error))
 
@@ -143,9 +143,11 @@ class LoadConsumer:
         def is_done(positions: list[int]) -> bool:
             return clock.monotonic_ms() > deadline_ms or _reached(positions, ends)
 
-        return _reached(self._read(is_done), ends)
+        return _reached(self._read(is_done, tails=False), ends)
 
-    def _read(self, is_done: Any) -> list[int]:
+    def _read(self, is_done: Any, *, tails: bool) -> list[int]:
+        # How far one is behind who reads everything once more says nothing.
+
         settings: dict[str, Any] = {
             "auto_offset_reset": "earliest",
             "mapped_reads": self._mapped,
@@ -163,7 +165,8 @@ class LoadConsumer:
                 ]
                 for partition, offset, _ in records:
                     positions[partition] = offset + 1
-                self._recorder.polled(self._process, records, enumerate(positions), invoked)
+                reached = enumerate(positions) if tails else ()
+                self._recorder.polled(self._process, records, reached, invoked)
         return positions
 
 

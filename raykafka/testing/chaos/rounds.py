@@ -34,6 +34,8 @@ class Round:
     faults: list[str]
     healed: bool
     longest_gap_ms: int
+    trouble: list[str] = field(default_factory=list)
+    """What had not healed."""
 
 
 @dataclass
@@ -85,7 +87,8 @@ class Nemesis:
         healed = self._wait_healed()
         end_ms = self._clock.monotonic_ms()
         gap_ms = self._load.longest_gap_ms(begin_ms, end_ms)
-        return Round(number, injected, healed, gap_ms)
+        trouble = [] if healed else self._deployment.unhealthy()
+        return Round(number, injected, healed, gap_ms, trouble)
 
     def _end(self, ends: list[tuple[int, Undo]]) -> None:
         for at_ms, undo in sorted(ends, key=lambda end: end[0]):
