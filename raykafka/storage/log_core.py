@@ -176,6 +176,12 @@ class LogCore:
         """What a thread does so that ``read`` waits for no disk; None if it would not anyway."""
         return self._reader.cold(offset, max_bytes, up_to)
 
+    def doubt(self, offset: int) -> None:
+        """What was read at ``offset`` was damaged: batches of its segment are verified once more
+        before they are read, although this process wrote them. Raises as ``read`` does.
+        """
+        self._reader.doubt(offset)
+
     def offset_for_timestamp(self, timestamp: int) -> OffsetAndTimestamp | None:
         """The first record that is not older than ``timestamp`` (ms); None if there is none."""
         return self._reader.offset_for_timestamp(timestamp)

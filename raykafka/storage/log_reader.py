@@ -106,6 +106,11 @@ class LogReader:
         size = index.position[end - 1] + index.size[end - 1] - index.position[first]
         return SegmentSlice(file, packed, end - first, size, index.next_offset[end - 1])
 
+    def doubt(self, offset: int) -> None:
+        """See ``PartitionLog.doubt``."""
+        segment, index, _ = self._find(offset)
+        segment.trust_from(len(index))
+
     def offset_for_timestamp(self, timestamp: int) -> OffsetAndTimestamp | None:
         """See ``PartitionLog.offset_for_timestamp``."""
         start = self._segments.view.log_start_offset

@@ -18,8 +18,13 @@ from raykafka.actors.replicas.replica import Replica
 from raykafka.actors.replicas.replica_set import ReplicaSet
 from raykafka.actors.replicas.throttle import Throttle
 from raykafka.clock import Clock
-from raykafka.errors import LogDamagedError, RaykafkaError, UnknownLeaderEpochError
-from raykafka.log.batch_header import read_header
+from raykafka.errors import (
+    CorruptMessageError,
+    LogDamagedError,
+    RaykafkaError,
+    UnknownLeaderEpochError,
+)
+from raykafka.log.batch_header import read_header, verify
 from raykafka.log.epochs import find_divergence
 from raykafka.protocol.messages import ErrorResponse
 from raykafka.protocol.replication_messages import (
@@ -180,10 +185,7 @@ class ReplicaStream:
         return True
 
     def _send_from_log(self) -> None:
-        log = self.replica.log
-        batches: Sequence[Buffer] = log.read(
-            self._next_offset, max_bytes=FRAME_BYTES, up_to=log.log_end_offset
-        )
+        batches: Sequence[Buffer] = self._verified_batches()
         next_offset = read_header(batches[-1]).next_offset
         if next_offset > self.replica.high_watermark:
             # A later leader may have this cut off the file, and no mapping of what is cut may live.
@@ -198,6 +200,22 @@ class ReplicaStream:
             if pause_s > 0:
                 self._blocked = True
                 asyncio.get_running_loop().call_later(pause_s, self._go_on)
+
+    def _verified_batches(self) -> list[memoryview]:
+        """A follower would refuse what the disk has damaged, and ask for it again for ever."""
+        log, partition = self.replica.log, self.replica.partition
+        for _ in range(2):
+            batches: list[memoryview] = log.read(
+                self._next_offset, max_bytes=FRAME_BYTES, up_to=log.log_end_offset
+            )
+            try:
+                for batch in batches:
+                    verify(batch, partition)
+            except CorruptMessageError:
+                log.doubt(self._next_offset)
+            else:
+                return batches
+        raise LogDamagedError(f"{self.replica.topic} cannot be read at {self._next_offset}")
 
     def _send(
         self, batches: Sequence[Buffer], sizes: list[int], size: int, next_offset: int

@@ -183,14 +183,17 @@ class Replica:
     def on_damaged(self, error: LogDamagedError) -> RaykafkaError:
         """A reader has met damage; what it is told.
 
-        Where others are in sync one of them shall lead, and this copy is made again from it.
+        Where others are in sync one of them shall lead, and this copy is made again from it. It
+        serves nothing more: the other one may lead before this one hears of it.
         """
         if len(self.machine.isr) < 2:
             return error
         self.outlets.proposals.report_failed(self)
-        return NotLeaderOrFollowerError(
+        gone = NotLeaderOrFollowerError(
             f"this copy is damaged and another one is going to lead: {error.message}"
         )
+        self.resign(gone, now_ms=0)
+        return gone
 
     def on_cut(self, *, now_ms: int) -> None:
         """The follower's log has been cut, or begun anew."""

@@ -9,6 +9,7 @@ import pytest
 from partition_kit import EPOCH, TOPIC_ID, ActorHarness, RecordedConnection, RecordedReply, run
 
 from raykafka.actors.replicas import catch_up
+from raykafka.errors import NotLeaderOrFollowerError
 from raykafka.protocol.messages import ApiKey
 from raykafka.protocol.replication_messages import ReplicaPositionRequest, ReplicateRequest
 
@@ -122,6 +123,28 @@ def test_a_follower_that_leaves_takes_no_part_of_the_window_with_it(
             actor.request(ApiKey.REPLICA_POSITION, close, connection=connection)
             assert sent(second) > 0
             assert actor.replica(0).streams == {}
+
+    run(scenario())
+
+
+def test_a_leader_that_would_send_damage_for_ever_gives_way(tmp_path: Path) -> None:
+    """It wrote the batch itself and saw no reason to look at it again; followers refuse it."""
+
+    async def scenario() -> None:
+        async with ActorHarness(tmp_path) as actor:
+            await lead(actor, 0)
+            actor.produce(0, b"a" * 100)
+            [path] = (tmp_path / "t-0").glob("*.arrow")
+            content = path.read_bytes()
+            path.write_bytes(content.replace(b"a" * 100, b"a" * 99 + b"b"))
+            stream = replicate(actor, 0, RecordedConnection())
+            assert sent(stream) == 0
+            assert stream.answers[-1].error_code
+            channel = actor.actor._parts.channel  # type: ignore[union-attr]
+            assert actor.replica(0) in channel._failed
+            assert actor.replica(0).log.damaged == [(0, 1)]
+            late = actor.produce(0, b"late", acks=1)
+            assert isinstance(late.error, NotLeaderOrFollowerError), "another one may lead by now"
 
     run(scenario())
 
