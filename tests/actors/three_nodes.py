@@ -1,4 +1,4 @@
-"""Run by ``test_controller_quorum``: three Ray nodes, three controllers, kills and pauses of the active one.
+"""Run by ``test_controller_quorum``: three Ray nodes, three controllers, kills and pauses.
 
 Prints how long each took until another one was active.
 """
