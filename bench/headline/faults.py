@@ -48,7 +48,7 @@ def killed_leader(session: Session) -> None:
     """SIGKILL."""
     kill = signal.SIGKILL
     _strike(session, Strike("kill gap", kill, raykafka.RECORDS, 10, 2.5))
-    _strike(session, Strike("kill gap", kill, confluent.CLIENT, 1, 13))
+    _strike(session, Strike("kill gap", kill, confluent.CLIENT, 2, 13))
 
 
 def silent_leader(session: Session) -> None:

@@ -17,9 +17,18 @@ from bench.measuring.records import Records
 from bench.measuring.verification import VoidRunError
 from bench.measuring.worker import Worker, WorkerFailedError, cpu_seconds
 from bench.peers.api import Client, NotOfferedError, Options, Peer, Topic
+from raykafka import RaykafkaError
 
 T = TypeVar("T")
 
+_FAILURES = (
+    VoidRunError,
+    WorkerFailedError,
+    RaykafkaError,
+    TimeoutError,
+    RuntimeError,
+    OSError,
+)
 _ZEROS = bytes(4 << 20)
 _WARM_BYTES = 2 << 30
 """More than a run writes and reads together."""
@@ -98,7 +107,7 @@ class Session:
             yield
         except NotOfferedError as error:
             self.missing[what] = str(error)
-        except (VoidRunError, WorkerFailedError, TimeoutError, RuntimeError, OSError) as error:
+        except _FAILURES as error:
             self.void.append(f"{what}: {error}")
             self.say(f"void: {what}: {str(error).strip().splitlines()[-1]}")
 

@@ -87,13 +87,20 @@ class Nodes:
             return next(each for each in partition.replicas if each != partition.leader_id)
 
     def pids_of(self, broker: int, *, whole_node: bool) -> list[int]:
-        """The processes that serve a broker's partitions, or all that run on its node."""
-        actors = [each for each in self._connect().status().actors if each.broker_id == broker]
+        """The processes that serve a broker's partitions, or all that run on its node.
+
+        A controller that is the only one is none of them: it cannot be replaced by another node's.
+        """
+        every = self._connect().status().actors
+        actors = [each for each in every if each.broker_id == broker]
+        controllers = [each.pid for each in every if each.role == "controller"]
         if not whole_node:
             return [each.pid for each in actors if each.role == "partition"]
         found = [psutil.Process(each.pid) for each in actors]
         raylets = {parent.pid: parent for each in found if (parent := each.parent()) is not None}
         pids = [child.pid for raylet in raylets.values() for child in raylet.children()]
+        if len(controllers) == 1:
+            pids = [pid for pid in pids if pid not in controllers]
         return [*raylets, *pids]
 
     def wait_in_sync(self, topic: Topic) -> None:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-WINDOW_BYTES: Final = 1 << 20
+WINDOW_BYTES: Final = 2 << 20
 
 
 class CatchUpWindow:
