@@ -73,7 +73,10 @@ class Upkeep:
         for replica in self._replicas:
             machine = replica.machine
             if machine.pending_produces or len(machine.in_sync.replicas) > 1:
-                replica.apply(machine.on_event(tick, now_ms=now_ms))
+                try:
+                    replica.apply(machine.on_event(tick, now_ms=now_ms))
+                except Exception:
+                    logger.exception("upkeep of %s failed", replica.topic)
 
     async def look_after_logs(self, *, retain: bool) -> None:
         """Roll what is old, write checkpoints; with ``retain`` delete what is not kept any more."""
@@ -99,3 +102,6 @@ class Upkeep:
         except RaykafkaError as error:
             # The log stays in service: what failed here is tried again next time.
             logger.warning("upkeep of %s-%d: %s", replica.topic, replica.partition.partition, error)
+        except Exception:
+            # Nor must it end the task: without it nobody who falls behind would leave an ISR.
+            logger.exception("upkeep of %s-%d failed", replica.topic, replica.partition.partition)

@@ -8,6 +8,7 @@ all its waiting requests with it.
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Protocol
 
 from raykafka.actors.ports import Reply
@@ -15,6 +16,8 @@ from raykafka.errors import InvalidRequestError, RaykafkaError, ServerBusyError
 
 if TYPE_CHECKING:
     from raykafka.actors.replicas.replica import Replica
+
+logger = logging.getLogger(__name__)
 
 
 class Waiter(Protocol):
@@ -54,8 +57,15 @@ class WakeQueue:
             high_watermark = replica.high_watermark
             for waiter, offset in list(replica.waiters.items()):
                 if offset < high_watermark and replica.waiters.get(waiter) == offset:
-                    waiter.on_committed(replica)
+                    self._wake(waiter, replica)
             replica.fresh = None
+
+    def _wake(self, waiter: Waiter, replica: Replica) -> None:
+        try:
+            waiter.on_committed(replica)
+        except Exception:
+            # One reader's trouble must not leave all others asleep.
+            logger.exception("a reader of %s was not served", replica.topic)
 
 
 class Parked(Protocol):

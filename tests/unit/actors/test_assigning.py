@@ -235,3 +235,17 @@ def test_a_log_that_went_with_the_power_is_made_anew_only_if_it_was_the_only_one
                 assert result.error_code == LogDamagedError.code, "it must not lead the others"
 
     run(scenario())
+
+
+def test_upkeep_goes_on_with_the_next_replica_whatever_happens(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with ActorHarness(tmp_path) as actor:
+            await actor.assign(0, 1, configs={"segment.ms": "1"})
+            for partition in (0, 1):
+                actor.produced(partition, b"a")
+            await asyncio.sleep(0.005)
+            actor.replica(0).log.tick = None
+            await actor.upkeep.look_after_logs(retain=False)
+            assert actor.replica(1).log.segment_count == 2
+
+    run(scenario())

@@ -302,3 +302,22 @@ def test_a_batch_that_was_cut_off_is_not_handed_out_from_memory(tmp_path: Path) 
             assert b"kept" in batch
 
     run(scenario())
+
+
+def test_one_reader_that_cannot_be_served_leaves_no_other_asleep(tmp_path: Path) -> None:
+    class Broken:
+        def on_committed(self, _: object) -> None:
+            raise ValueError("whatever it is")
+
+    async def scenario() -> None:
+        async with ActorHarness(tmp_path) as actor:
+            await actor.assign(0, 1)
+            actor.replica(0).waiters[Broken()] = 0
+            parked = [actor.fetch((0, 0)), actor.fetch((1, 0))]
+            actor.produced(0, b"a")
+            actor.produced(1, b"a")
+            await turns()
+            assert [len(reply.answers) for reply in parked] == [1, 1]
+            actor.replica(0).waiters.clear()
+
+    run(scenario())
