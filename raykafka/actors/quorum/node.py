@@ -352,7 +352,7 @@ class QuorumNode:
 
     def _let_be(self, error: Exception) -> None:
         """Records not sent and snapshots not written are asked for again."""
-        logger.warning("%s: %s", self.name, error)
+        logger.info("%s: %s", self.name, error)
 
     def _fail_confirming(self) -> None:
         for waiting in self._confirming:

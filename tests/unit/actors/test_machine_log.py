@@ -5,19 +5,25 @@ from __future__ import annotations
 import asyncio
 import random
 
+import msgspec
 import pytest
+from crc32c import crc32c
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from shell_kit import Add, SumMachine
 
 from raykafka import errors
 from raykafka.actors.machine_log import PartitionMachineLog
+from raykafka.actors.quorum.files import QuorumState, Snapshot, encode_file
 from raykafka.actors.shell import StateMachineShell
 from raykafka.model import PartitionId, TopicId
+from raykafka.quorum.messages import OffsetAndEpoch
+from raykafka.quorum.voters import ReplicaKey, VoterSet
 from raykafka.testing.manual_clock import ManualClock
 from raykafka.testing.memory_store import MemoryStore
 
 PARTITION = PartitionId(TopicId("1" * 32), 0)
+LAST = OffsetAndEpoch(7, 2)
 ACTIVE = "state-0/" + "0" * 20 + ".arrow"
 
 
@@ -88,6 +94,72 @@ def test_a_flipped_bit_is_refused_not_skipped() -> None:
     store.corrupt(ACTIVE, data.index(b"second" * 10))
     with pytest.raises(errors.LogDamagedError, match="restore"):
         contents(store)
+
+
+def test_a_later_format_is_refused_and_nothing_is_changed() -> None:
+    for name, content in (
+        ("quorum-state", QuorumState("d", 3, ReplicaKey(0, "d"))),
+        ("00000000000000000007-0000000002.snapshot", Snapshot(LAST, VoterSet(), b"1")),
+    ):
+        store = MemoryStore()
+        log = opened(store)
+        log.append([b"kept"], 1, 1)
+        log.close()
+        envelope = msgspec.msgpack.decode(encode_file(content))
+        envelope["format_version"] = 2
+        envelope["crc32c"] = int(crc32c(envelope["body"], 2))
+        store.publish(f"state-0.quorum/{name}", msgspec.msgpack.encode(envelope))
+        before = {path: bytes(store.read(path, 0, store.size(path))) for path in store.list("")}
+        with pytest.raises(errors.UnsupportedVersionError, match="upgrade raykafka"):
+            opened(store)
+        after = {path: bytes(store.read(path, 0, store.size(path))) for path in store.list("")}
+        assert after == before
+
+
+def test_a_log_from_before_there_were_quorums_is_taken_over() -> None:
+    async def run() -> None:
+        store = MemoryStore()
+        log = opened(store)
+        log.append([b"4"], 0, 1)
+        log.append([b"5"], 7, 1)
+        log.close()
+        shell = StateMachineShell("sums", SumMachine, lambda: opened(store), ManualClock())
+        await shell.load()
+        assert shell.view == 9
+        assert shell.node.machine.epoch == 8, "behind every epoch of its former owners"
+        assert await shell.submit(Add(1)) == 10
+        await shell.close()
+
+    asyncio.run(run())
+
+
+def test_a_snapshot_whose_log_is_missing_records_wins() -> None:
+    store = MemoryStore()
+    log = opened(store)
+    log.append([b"a", b"b"], 1, 1)
+    log.close()
+    store.publish(
+        "state-0.quorum/00000000000000000007-0000000002.snapshot",
+        encode_file(Snapshot(LAST, VoterSet(), b"state")),
+    )
+    log = opened(store)
+    assert (log.start, log.end_offset) == (LAST, 7), "it came from a leader, the crash before that"
+    log.append([b"c"], 2, 1)
+    log.close()
+    assert opened(store).end_offset == 8
+
+
+def test_a_log_without_its_snapshot_is_refused() -> None:
+    store = MemoryStore()
+    log = opened(store)
+    for _ in range(3):
+        log.append([b"x"], 1, 1)
+    log.save_snapshot(Snapshot(OffsetAndEpoch(2, 1), VoterSet(), b"xx"), 1)
+    log.close()
+    assert (opened(store).start.offset, opened(store).end_offset) == (2, 3)
+    store.delete("state-0.quorum/00000000000000000002-0000000001.snapshot")
+    with pytest.raises(errors.LogDamagedError, match="its snapshot is missing"):
+        opened(store)
 
 
 class Crash(Exception):
