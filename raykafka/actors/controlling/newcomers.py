@@ -40,6 +40,8 @@ class Newcomers:
         first_seen_ms = self._first_seen_ms[node.node_id]
         if now_ms - first_seen_ms > _LONGEST_MS:
             return False
+        if any(broker.node_id == node.node_id for broker in image.brokers.values()):
+            return False  # it has one; several nodes may share an address
         for broker in image.brokers.values():
             if broker.host == node.host and broker.unfenced_incarnation > 0:
                 node_id, heard_ms = last_seen(broker)
