@@ -46,13 +46,17 @@ class ActorHandlers:
         }
 
     def heartbeat(self, request: ActorHeartbeatRequest) -> ActorHeartbeatResponse:
-        """Renews a lease, which ends before this controller gives up waiting for the next one."""
+        """Renews a lease, which ends before this controller gives up waiting for the next one.
+
+        One that a former controller gave up, and this one has not adopted, gets none.
+        """
         slot = SlotKey(request.broker_id, request.slot)
         if not self._reconciler.renew_actor(slot, request.incarnation):
             return ActorHeartbeatResponse(replaced=True)
         config = self._context.settings.broker(self._context.image, request.broker_id)
+        counts = self._reconciler.counts_on(slot, request.incarnation)
         return ActorHeartbeatResponse(
-            config.broker_session_timeout_ms,
+            config.broker_session_timeout_ms if counts else 0,
             controllers=[
                 ControllerEndpoint(endpoint.host, endpoint.port)
                 for endpoint in self._context.controllers

@@ -151,6 +151,13 @@ class Reconciler:
         actor = self._context.image.actors.get(slot)
         return actor is not None and actor.incarnation == incarnation
 
+    def counts_on(self, slot: SlotKey, incarnation: int) -> bool:
+        """Whether a partition actor that was not replaced may serve."""
+        keeper = self._slots.get(slot)
+        if keeper is not None:
+            return keeper.counts_on(incarnation)
+        return self._context.image.actor_runs(slot)
+
     def failure(self, slot: SlotKey, partition: PartitionId) -> RaykafkaError | None:
         """Why the actor in ``slot`` could not open the partition, or None."""
         keeper = self._slots.get(slot)

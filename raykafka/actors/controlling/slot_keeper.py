@@ -47,15 +47,20 @@ class SlotKeeper(Keeper[PartitionActorPort]):
         self.planner = SlotPlanner(slot)
         self._on_progress = on_progress
         self._incarnation = 0
+        self._given_up = -1
         self._session = Session(context.clock)
 
     def renew(self, incarnation: int) -> bool:
         """The actor has asked for its lease; False when it is not the one that should run."""
         actor = self._context.image.actors.get(self.slot)
-        if actor is None or actor.incarnation != incarnation:
+        if actor is None or actor.incarnation != incarnation or incarnation == self._given_up:
             return False
         self._session.renew()
         return True
+
+    def counts_on(self, incarnation: int) -> bool:
+        """Whether that actor is being started here, or runs as far as the metadata know."""
+        return incarnation == self._incarnation or self._context.image.actor_runs(self.slot)
 
     def is_settled(self, topic: TopicState) -> bool:
         """Whether the actor, if it runs, knows the newest settings of its replicas of ``topic``."""
@@ -167,6 +172,7 @@ class SlotKeeper(Keeper[PartitionActorPort]):
 
     async def _lost(self) -> None:
         self.planner.forget()
+        self._given_up = self._incarnation
         await self._submit(LosePartitionActor(*self.slot, self._incarnation))
 
     def _plan(self) -> Plan:

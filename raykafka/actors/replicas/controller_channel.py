@@ -169,8 +169,8 @@ class ControllerChannel:
         while not connection.closed:
             now_ms = self._clock.monotonic_ms()
             if now_ms >= next_beat_ms:
-                await self._beat(connection, now_ms)
-                next_beat_ms = now_ms + int(self._interval_s * 1000)
+                renewed = await self._beat(connection, now_ms)
+                next_beat_ms = now_ms + int((self._interval_s if renewed else _PAUSE_S) * 1000)
             if self._failed:
                 await self._send_failed(connection)
             if self._proposals:
@@ -187,7 +187,8 @@ class ControllerChannel:
                 waiter.cancel()
         self._wake.clear()
 
-    async def _beat(self, connection: PeerConnection, now_ms: int) -> None:
+    async def _beat(self, connection: PeerConnection, now_ms: int) -> bool:
+        """Whether the lease was renewed; else this actor has yet to be adopted."""
         spec = self._spec
         answer = await connection.call(
             ApiKey.ACTOR_HEARTBEAT,
@@ -198,10 +199,11 @@ class ControllerChannel:
         if answer.replaced:
             logger.warning("%s has been replaced", spec.name)
             self._on_replaced()
-            return
+            return False
         self._lease.renew(now_ms + answer.lease_ms)
         if answer.controllers:
             self._controllers = [Endpoint(each.host, each.port) for each in answer.controllers]
+        return answer.lease_ms > 0
 
     async def _send_proposals(self, connection: PeerConnection) -> None:
         spec = self._spec

@@ -325,6 +325,29 @@ def test_a_silent_partition_actor_loses_what_it_leads_and_is_replaced(tmp_path: 
     play(Harness(tmp_path, clock=clock), scenario)
 
 
+def test_an_actor_that_was_given_up_gets_no_lease_even_if_nobody_takes_its_slot(
+    tmp_path: Path,
+) -> None:
+    """Ray may hold a node to be dead whose processes live on, and serve who finds them."""
+
+    async def scenario(h: Harness) -> None:
+        zombie = h.world.partition_actors()[0]
+        request = ActorHeartbeatRequest(0, zombie.spec.slot, 1)
+        assert (await h.ask(ApiKey.ACTOR_HEARTBEAT, request)).lease_ms > 0
+        h.world.node_list = []
+        await asyncio.sleep(0.05)
+        zombie.survives_kill = True
+        zombie.dead.set()
+        await until(lambda: not h.image.actors[(0, zombie.spec.slot)].alive)
+        answer = await h.ask(ApiKey.ACTOR_HEARTBEAT, request)
+        assert (answer.replaced, answer.lease_ms) == (True, 0)
+        await h.restart()
+        answer = await h.ask(ApiKey.ACTOR_HEARTBEAT, request)
+        assert (answer.replaced, answer.lease_ms) == (False, 0), "it may be adopted yet"
+
+    play(Harness(tmp_path), scenario)
+
+
 def test_a_killed_controller_is_followed_by_one_that_adopts(tmp_path: Path) -> None:
     async def scenario(h: Harness) -> None:
         await h.create("t", 4, configs={"retention.ms": "5"})
