@@ -86,7 +86,8 @@ def _replace(session: Session, peer: raykafka.Raykafka, full: Topic, live: Topic
     victim = nodes.follower(live)
     size = nodes.disk_bytes(victim)
     worker = session.worker(client)
-    seconds = _LIVE_BEFORE_S + 3 + size / MEGABYTE / 50
+    seconds = _LIVE_BEFORE_S + 3 + size / MEGABYTE / 150
+    os.sync()  # what has just been written is not to be written back meanwhile
     paced_records = Records(int(_LIVE_RATE * seconds), 100)
     options = Options(linger_ms=0)
     worker.start(work.paced, client, peer.address, live, options, paced_records, _LIVE_RATE)

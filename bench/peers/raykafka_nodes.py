@@ -123,13 +123,15 @@ class Nodes:
         return total
 
     def replace_disk(self, broker: int) -> None:
-        """Take a broker's disk away at once, and kill it: it comes back with an empty one."""
+        """Take a broker's disk away at once, and kill it: it comes back with an empty one.
+
+        The old one stays aside: to delete gigabytes would keep the file system busy.
+        """
         old = self.folder.parent / f"disk-{time.monotonic_ns()}"
         actors = [each for each in self._connect().status().actors if each.broker_id == broker]
         self.disk(broker).rename(old)
         for actor in actors:
             os.kill(actor.pid, signal.SIGKILL)
-        shutil.rmtree(old)
 
     def _connect(self) -> raykafka.Cluster:
         return raykafka.connect(f"{self.folder}{os.sep}")
