@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from raykafka.actors.broker import BrokerActor
 from raykafka.actors.controller import LOCK_TIMEOUT_S, ControllerActor
+from raykafka.actors.controlling.keeper import Patience
 from raykafka.actors.environment import Environment
 from raykafka.actors.partition import PartitionActor
 from raykafka.actors.ports import (
@@ -44,6 +45,7 @@ def make_controller(
     *,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
     node_id: str = "",
+    patience: Patience | None = None,
 ) -> ControllerActor:
     """A controller that listens on TCP and creates its actors through the spawner.
 
@@ -56,4 +58,5 @@ def make_controller(
         machine_environment(),
         lock_timeout_s=lock_timeout_s,
         node_id=node_id,
+        patience=patience,
     )

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from raykafka.actors.broker import BrokerActor
 from raykafka.actors.controller import LOCK_TIMEOUT_S, ControllerActor
+from raykafka.actors.controlling.keeper import Patience
 from raykafka.actors.partition import PartitionActor
 from raykafka.actors.ports import (
     ActorStarted,
@@ -168,8 +169,14 @@ LocalActor = LocalBroker | LocalPartitionActor | LocalController
 class LocalActors:
     """Every living actor; they outlive each other, as Ray's detached actors do."""
 
-    def __init__(self, nodes: int = 1, lock_timeout_s: float = LOCK_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        nodes: int = 1,
+        lock_timeout_s: float = LOCK_TIMEOUT_S,
+        patience: Patience | None = None,
+    ) -> None:
         """They live on ``nodes`` pretended nodes of this machine."""
+        self._patience = patience
         self._living: dict[str, LocalActor] = {}
         self._lock_timeout_s = lock_timeout_s
         self.on_access: Callable[[ClusterAccess], None] | None = None
@@ -242,6 +249,7 @@ class LocalActors:
             lambda _: LocalSpawner(self),
             lock_timeout_s=self._lock_timeout_s,
             node_id=node_id,
+            patience=self._patience,
         )
         shell.on_access = self.on_access
         port = LocalController(shell, node_id, self)

@@ -17,6 +17,7 @@ from typing import Any
 
 from raykafka.actors.controller import LOCK_TIMEOUT_S
 from raykafka.actors.controlling.controller_home import controller_directory
+from raykafka.actors.controlling.keeper import Patience
 from raykafka.actors.endpoint_file import endpoint_file, write_endpoint_file
 from raykafka.actors.ports import ControllerSpec, controller_name
 from raykafka.client.cluster.file_bootstrap import FileBootstrap
@@ -40,12 +41,14 @@ class LocalCluster:
         nodes: int = 1,
         partition_actors: int = 2,
         lock_timeout_s: float = LOCK_TIMEOUT_S,
+        patience: Patience | None = None,
     ) -> None:
         """``configs`` are broker settings; each of ``nodes`` gets a broker.
 
         Nothing runs before ``start`` or the ``with`` block.
 
-        ``lock_timeout_s`` bounds the wait for another cluster to let go of the directory.
+        ``lock_timeout_s`` bounds the wait for another cluster to let go of the directory;
+        ``patience`` is how long the active controller waits for others.
         """
         self.data_dir = os.path.abspath(os.fspath(data_dir))
         self.bootstrap = FileBootstrap(endpoint_file(self.data_dir))
@@ -58,7 +61,7 @@ class LocalCluster:
             configs={"partition.actors": str(partition_actors), **(configs or {})},
         )
         self._thread: LoopThread | None = None
-        self._actors = LocalActors(nodes, lock_timeout_s)
+        self._actors = LocalActors(nodes, lock_timeout_s, patience)
         self._dead: dict[int, tuple[ControllerSpec, str]] = {}
         self._empty: set[int] = set()
         self._actors.on_access = lambda access: write_endpoint_file(self.data_dir, access)
@@ -139,6 +142,11 @@ class LocalCluster:
         found: list[int] = self._run(self._voters())
         return found
 
+    def voter_node(self, voter_id: int) -> str:
+        """Where a controller lives; empty when it does not."""
+        node_id: str = self._run(self._voter_node(voter_id))
+        return node_id
+
     def kill_voter(self, voter_id: int, *, lose_disk: bool = False) -> None:
         """Kill a controller and leave it dead; with ``lose_disk`` its directory goes, too."""
         self._run(self._kill_voter(voter_id, lose_disk))
@@ -199,6 +207,10 @@ class LocalCluster:
     async def _voters(self) -> list[int]:
         active = [port for port in self._actors.controllers() if port.shell.is_active]
         return active[-1].shell.voter_ids() if active else []
+
+    async def _voter_node(self, voter_id: int) -> str:
+        port = self._actors.find(controller_name(self._spec.cluster_name, voter_id))
+        return "" if port is None else port.node_id
 
     async def _kill_voter(self, voter_id: int, lose_disk: bool) -> None:
         name = controller_name(self._spec.cluster_name, voter_id)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from raykafka.actors.controlling.keeper import Patience
 from raykafka.client.admin import Admin, NewTopic
 from raykafka.client.consumer import Consumer
 from raykafka.client.producer import Producer
@@ -102,6 +103,23 @@ def test_a_voter_may_lose_its_disk(cluster: LocalCluster, voter_id: int) -> None
             until(lambda: _is_active(cluster))
             assert sorted(admin.list_topics()) == ["kept", "meanwhile"]
             cluster.start_voter(other)
+
+
+def test_a_voter_whose_node_is_gone_is_made_anew_elsewhere(tmp_path: Path) -> None:
+    patience = Patience(check_s=0.1, replace_voter_ms=300)
+    with LocalCluster(
+        tmp_path, nodes=3, partition_actors=1, configs=QUICK, patience=patience
+    ) as cluster:
+        until(lambda: cluster.voters() == [0, 1, 2])
+        gone = cluster.voter_node(2)
+        cluster.stop_node(int(gone.rpartition("-")[2]))
+        cluster.add_node()
+        until(lambda: cluster.voter_node(2) == "local-3")
+        with Admin(cluster.bootstrap) as admin:
+            until(lambda: all(each.lag == 0 for each in admin.describe_quorum().replicas))
+            cluster.kill_voter(1)
+            until(lambda: _is_active(cluster))
+            admin.create_topics([NewTopic("two-of-three")])
 
 
 def _directories(admin: Admin) -> dict[int, str]:
