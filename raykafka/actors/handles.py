@@ -36,6 +36,8 @@ NAMESPACE = "raykafka"
 """Ray namespace of every actor of every cluster."""
 
 _RECHECK_S = 0.2
+_KNOWN_S = 0.3
+"""For the controller that was active last to answer, before the others are asked."""
 _VOTER = re.compile(r"controller(-\d+)?")
 _IDENTITY_TIMEOUT_S = 5.0
 
@@ -217,18 +219,38 @@ class RayControllerPort:
         self._handle: Any = None
 
     async def heartbeat(self, broker_id: int, incarnation: int, usable_bytes: int) -> bool:
-        """Renew the lease; raises ``NetworkError`` while no active controller can be reached."""
-        handles = [self._handle] if self._handle is not None else _all_controllers(self._cluster)
-        problem: RaykafkaError = NetworkError(f"no controller of {self._cluster} is registered")
-        for handle in handles:
-            try:
-                alive: bool = await call(handle, "heartbeat", broker_id, incarnation, usable_bytes)
-            except RaykafkaError as error:
+        """Renew the lease; raises ``NetworkError`` while no active controller can be reached.
+
+        A call to a voter that is paused or whose node is gone may hang: so all are asked at once,
+        after a moment for the one that was active last.
+        """
+        known, self._handle = self._handle, None
+        question = ("heartbeat", broker_id, incarnation, usable_bytes)
+        asked: dict[asyncio.Task[bool], Any] = {}
+        if known is not None:
+            asked[asyncio.ensure_future(call(known, *question))] = known
+            await asyncio.wait(asked, timeout=_KNOWN_S)
+        try:
+            if not any(task.done() and task.exception() is None for task in asked):
+                loop = asyncio.get_running_loop()
+                for handle in await loop.run_in_executor(None, _all_controllers, self._cluster):
+                    asked[asyncio.ensure_future(call(handle, *question))] = handle
+            return await self._first_answer(asked)
+        finally:
+            for task in asked:
+                task.cancel()
+
+    async def _first_answer(self, asked: dict[asyncio.Task[bool], Any]) -> bool:
+        problem: BaseException = NetworkError(f"no controller of {self._cluster} is registered")
+        waiting = set(asked)
+        while waiting:
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                error = task.exception()
+                if error is None:
+                    self._handle = asked[task]
+                    return task.result()
                 problem = error
-            else:
-                self._handle = handle
-                return alive
-        self._handle = None
         raise problem
 
 

@@ -5,6 +5,7 @@ Prints how long each took until another one was active.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import signal
@@ -20,6 +21,7 @@ from ray.cluster_utils import Cluster as RayCluster
 
 import raykafka
 from raykafka.client.admin import NewTopic
+from raykafka.errors import TopicAlreadyExistsError
 
 KILLS = 5
 PAUSES = 3
@@ -95,7 +97,7 @@ def run(cluster: raykafka.Cluster) -> None:
             epoch = admin.describe_quorum().leader_epoch
             began = time.monotonic()
             os.kill(active.pid, signal.SIGKILL)
-            admin.create_topics([NewTopic(f"topic-{number}")])
+            create(admin, f"topic-{number}")
             times.append(time.monotonic() - began)
             assert admin.describe_quorum().leader_epoch > epoch
         pauses = [pause_active(cluster, number) for number in range(PAUSES)]
@@ -126,7 +128,7 @@ def pause_active(cluster: raykafka.Cluster, number: int) -> float:
         began = time.monotonic()
         os.kill(active.pid, signal.SIGSTOP)
         try:
-            admin.create_topics([NewTopic(f"paused-{number}")])
+            create(admin, f"paused-{number}")
             took = time.monotonic() - began
         finally:
             os.kill(active.pid, signal.SIGCONT)
@@ -137,6 +139,12 @@ def pause_active(cluster: raykafka.Cluster, number: int) -> float:
         now = {actor.pid for actor in admin.describe_cluster().actors}
         assert others <= now, "an actor was killed by a controller that was not active any more"
         return took
+
+
+def create(admin: Any, name: str) -> None:
+    """The first attempt may be committed, and its answer die with the controller."""
+    with contextlib.suppress(TopicAlreadyExistsError):
+        admin.create_topics([NewTopic(name)])
 
 
 def controllers(admin: Any) -> list[Any]:

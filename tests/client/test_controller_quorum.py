@@ -122,6 +122,19 @@ def test_a_voter_whose_node_is_gone_is_made_anew_elsewhere(tmp_path: Path) -> No
             admin.create_topics([NewTopic("two-of-three")])
 
 
+def test_the_node_of_the_active_controller_is_gone(cluster: LocalCluster) -> None:
+    with Admin(cluster.bootstrap) as admin:
+        until(lambda: sum(broker.alive for broker in admin.describe_cluster().brokers) == 3)
+        admin.create_topics([NewTopic("before", num_partitions=3, replication_factor=3)])
+        active = cluster.active_voter()
+        cluster.stop_node(int(cluster.voter_node(active).rpartition("-")[2]))
+        admin.create_topics([NewTopic("after", replication_factor=2)])
+        alive = sum(broker.alive for broker in admin.describe_cluster().brokers)
+        assert alive == 2, "the brokers of the other nodes live on"
+        actors = [actor for actor in admin.describe_cluster().actors if actor.role == "broker"]
+        assert all(actor.incarnation == 1 for actor in actors), "none was replaced"
+
+
 def _directories(admin: Admin) -> dict[int, str]:
     found = admin.describe_quorum().replicas
     return {each.replica_id: each.directory_id for each in found if each.voter}

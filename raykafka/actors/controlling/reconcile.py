@@ -30,6 +30,7 @@ from raykafka.controller.leaders import registered
 from raykafka.errors import (
     BrokerNotAvailableError,
     InvalidRequestError,
+    NotControllerError,
     RaykafkaError,
     RequestTimedOutError,
 )
@@ -134,7 +135,13 @@ class Reconciler:
         return -1 if keeper is None else keeper.usable_bytes
 
     def renew_lease(self, broker_id: int, incarnation: int, usable_bytes: int) -> bool:
-        """Pass a heartbeat on; False when that broker is not the one that should run."""
+        """Pass a heartbeat on; False when that broker is not the one that should run.
+
+        Raises ``NotControllerError`` where this controller knows older ones only: it was asleep.
+        """
+        known = self._context.image.brokers.get(broker_id)
+        if known is not None and known.incarnation < incarnation:
+            raise NotControllerError(f"broker {broker_id} is newer than what is known of it here")
         keeper = self._brokers.get(broker_id)
         if keeper is not None:
             return keeper.renew(incarnation, usable_bytes)
@@ -143,7 +150,13 @@ class Reconciler:
         return broker is not None and broker.incarnation == incarnation
 
     def renew_actor(self, slot: SlotKey, incarnation: int) -> bool:
-        """Renew a partition actor's lease; False when it is not the one that should run."""
+        """Renew a partition actor's lease; False when it is not the one that should run.
+
+        Raises as ``renew_lease`` does.
+        """
+        known = self._context.image.actors.get(slot)
+        if known is not None and known.incarnation < incarnation:
+            raise NotControllerError(f"the actor of {slot} is newer than what is known of it here")
         keeper = self._slots.get(slot)
         if keeper is not None:
             return keeper.renew(incarnation)
@@ -202,7 +215,7 @@ class Reconciler:
             try:
                 nodes = await self._nodes()
                 await self._place(nodes)
-                await self._retire_absent()
+                await self._retire_absent(nodes)
             except Exception as error:  # noqa: BLE001  # the next look may succeed
                 logger.warning("could not look after the nodes: %r", error)
             await asyncio.sleep(self._context.patience.check_s)
@@ -250,14 +263,16 @@ class Reconciler:
         registered: BrokerState = await self._context.shell.submit(command)
         return registered.broker_id
 
-    async def _retire_absent(self) -> None:
+    async def _retire_absent(self, nodes: dict[str, NodeInfo]) -> None:
         """Brokers that ran when the last controller did, and whose nodes are no longer there."""
         image, submit = self._context.image, self._context.shell.submit
+        present = {id_ for id_, broker in image.brokers.items() if broker.node_id in nodes}
+        present.update(self._brokers)
         for broker in image.live_brokers():
-            if broker.broker_id not in self._brokers:
+            if broker.broker_id not in present:
                 await submit(FenceBroker(broker.broker_id, broker.incarnation))
         for slot, actor in image.actors.items():
-            if actor.alive and slot.broker_id not in self._brokers:
+            if actor.alive and slot.broker_id not in present:
                 await submit(LosePartitionActor(*slot, actor.incarnation))
 
     def _move(self, broker_id: int, node: NodeInfo | None) -> None:
