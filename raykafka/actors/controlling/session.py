@@ -20,26 +20,23 @@ class Session:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._renewed_ms = 0
-
-    @property
-    def renewed_ms(self) -> int:
+        self._began_ms = 0
+        self.renewed_ms = 0
         """Monotonic time of the last sign of life; 0 before the first."""
-        return self._renewed_ms
 
     def renew(self) -> None:
         """A sign of life."""
-        self._renewed_ms = self._clock.monotonic_ms()
+        self._began_ms = self.renewed_ms = self._clock.monotonic_ms()
 
     async def wait_silent(self, session_ms: int, check_s: float) -> None:
         """Return when there has been none for ``session_ms``; looks every ``check_s``."""
         loop = asyncio.get_running_loop()
         while True:
-            left_ms = self._renewed_ms + session_ms - self._clock.monotonic_ms()
+            left_ms = self._began_ms + session_ms - self._clock.monotonic_ms()
             if left_ms <= 0:
                 return
             pause_s = min(left_ms / 1000, check_s)
             before = loop.time()
             await asyncio.sleep(pause_s)
             if loop.time() - before > pause_s + _AWAY_S:
-                self.renew()
+                self._began_ms = self._clock.monotonic_ms()

@@ -34,6 +34,7 @@ def test_a_process_that_was_stopped_itself_judges_nobody_by_that_time() -> None:
         loop = asyncio.get_running_loop()
         session = Session(SystemClock())
         session.renew()
+        heard_ms = session.renewed_ms
         waiting = asyncio.ensure_future(session.wait_silent(300, 0.01))
         await asyncio.sleep(0.02)
         stopped_until = loop.time() + 0.8
@@ -41,6 +42,7 @@ def test_a_process_that_was_stopped_itself_judges_nobody_by_that_time() -> None:
             pass  # as good as SIGSTOP for everything on this loop
         await asyncio.sleep(0.05)
         assert not waiting.done()
+        assert session.renewed_ms == heard_ms, "nobody has spoken"
         await until(waiting.done)
 
     run(scenario())
