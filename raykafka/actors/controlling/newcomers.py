@@ -38,6 +38,8 @@ class Newcomers:
     ) -> bool:
         """Whether to make no broker for ``node`` yet."""
         first_seen_ms = self._first_seen_ms[node.node_id]
+        if any(broker.node_id == node.node_id for broker in image.brokers.values()):
+            return False
         if now_ms - first_seen_ms > _LONGEST_MS:
             return False
         if any(broker.node_id == node.node_id for broker in image.brokers.values()):
