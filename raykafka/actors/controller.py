@@ -241,8 +241,10 @@ class ControllerActor:
         parts.tasks.append(asyncio.ensure_future(self._tell_access()))
         if self.spec.voter_id == 0:
             self._first_context = self._context(parts)
-            starter = start_voters(self.spec, self._first_context)
-            parts.tasks.append(asyncio.ensure_future(starter))
+        starter = start_voters(
+            self.spec, shell.node.machine, lambda: self._first_context or self._context(parts)
+        )
+        parts.tasks.append(asyncio.ensure_future(starter))
         return parts
 
     async def _lock(self, home: ControllerHome) -> None:

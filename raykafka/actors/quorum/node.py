@@ -247,9 +247,11 @@ class QuorumNode:
     def _follow_voters(self) -> None:
         self.queue.answers_early = not self._is_alone()
         if self.machine.log.voters is not self._voters:
-            self._voters = self.machine.log.voters
+            before, self._voters = self._voters, self.machine.log.voters
             for voter in self._voters.voters.voters:
-                if voter.id != self.options.replica_id:
+                # What is said once more may be older than what was heard of the voter itself.
+                known = None if before is None else before.voters.find(voter.id)
+                if voter.id != self.options.replica_id and voter != known:
                     self.links.learn(voter.id, Endpoint(voter.host, voter.port))
 
     def _save_election(self, effect: effects.SaveElection) -> None:
