@@ -50,8 +50,7 @@ def main(seeds: int, first: int, processes: int, log: bool) -> None:
 
 def _results(numbers: range, workers: int, *, log: bool) -> Iterator[Result]:
     if workers == 1:
-        _begin(quiet=not log)
-        yield from map(run_seed, numbers)
+        yield from (run_seed(number, log=log) for number in numbers)
         return
     with multiprocessing.get_context("fork").Pool(
         workers, _begin, maxtasksperchild=_SEEDS_PER_PROCESS
@@ -59,9 +58,7 @@ def _results(numbers: range, workers: int, *, log: bool) -> Iterator[Result]:
         yield from pool.imap_unordered(run_seed, numbers)
 
 
-def _begin(*, quiet: bool = True) -> None:
-    if quiet:
-        logging.disable(logging.CRITICAL)
+def _begin() -> None:
     gc.collect()
     gc.freeze()
 

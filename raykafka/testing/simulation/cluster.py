@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from raykafka.actors.controller import ControllerActor
-from raykafka.actors.controlling.keeper import Patience
 from raykafka.actors.ports import ControllerSpec
 from raykafka.errors import RaykafkaError, TopicAlreadyExistsError, error_for
 from raykafka.protocol.messages import ApiKey, CreateTopicsRequest, CreateTopicsResponse, NewTopic
 from raykafka.testing.simulation.checks import Checks
 from raykafka.testing.simulation.consuming import SimulatedConsumer
-from raykafka.testing.simulation.control import ControlPlane, SimulatedSpawner
+from raykafka.testing.simulation.control import ControlPlane
 from raykafka.testing.simulation.hosts import Host, Process
 from raykafka.testing.simulation.link import Bootstrap, Link
 from raykafka.testing.simulation.metadata_checks import MetadataChecks
 from raykafka.testing.simulation.network import Network
 from raykafka.testing.simulation.producing import SimulatedProducer
+from raykafka.testing.simulation.spawner import SimulatedSpawner
+from raykafka.testing.simulation.voters import Voters
 from raykafka.testing.simulation.world import World
 
 NAME: Final = "sim"
 CONTROLLER: Final = f"{NAME}/controller"
 TOPIC: Final = "t"
-RESTART_S: Final = (0.3, 1.5)
-"""How long it takes until a dead controller has a successor."""
-PATIENCE: Final = Patience(
-    find_s=2.0, spawn_s=5.0, start_s=10.0, stop_s=5.0, dead_s=2.0, check_s=0.5
-)
 
 
 class Shape(NamedTuple):
@@ -57,6 +51,12 @@ class SimulatedCluster:
         self.bootstrap = Bootstrap()
         self.checks = Checks(world, TOPIC, shape.partitions, shape.min_insync_replicas)
         self.metadata_checks = MetadataChecks(world)
+        self.voters = Voters(
+            self.plane,
+            lambda process: SimulatedSpawner(self.plane, process, self.voters),
+            self.bootstrap.learn,
+            self.metadata_checks.watch,
+        )
         self.plane.on_partition_actor = self.checks.watch_partition_actor
         for number in range(shape.hosts):
             self.plane.add_host(f"10.0.0.{number + 1}")
@@ -70,48 +70,27 @@ class SimulatedCluster:
             host=self.plane.hosts[0].address,
             configs={
                 "partition.actors": str(shape.partition_actors),
-                "controller.quorum.voters": "1",
+                "controller.quorum.voters": str(min(shape.hosts, 3)),
                 "disk.reserve.bytes": "0",
                 "replica.lag.time.max.ms": str(shape.lag_ms),
             },
         )
-        self._start_controller()
+        self.start_controller()
         for number in range(shape.producers + shape.consumers):
             self._add_client(number)
 
-    # --- controller -------------------------------------------------------------------------------
+    # --- controllers ------------------------------------------------------------------------------
 
-    def _start_controller(self) -> None:
+    def start_controller(self) -> None:
+        """Bring voter 0 up where it is down for good, as ``raykafka up`` does."""
         host = self.plane.hosts[0]
-        if not host.up:
-            self.world.after(RESTART_S[1], self._start_controller)
-            return
-        process = self.plane.process(host, CONTROLLER)
-        self.plane.register(CONTROLLER, process)
-        process.on_death.append(
-            lambda: self.world.after(self.world.delay(*RESTART_S), self._start_controller)
-        )
-        shell = ControllerActor(
-            self._spec,
-            lambda _: SimulatedSpawner(self.plane, process, CONTROLLER),
-            self.plane.environment(process),
-            patience=PATIENCE,
-            lock_timeout_s=1.0,
-        )
-        process.shell = shell
-        self.metadata_checks.watch(process)
+        if host.up and not self.voters.is_known(CONTROLLER):
+            self.voters.start(self._spec, host)
 
-        async def live() -> None:
-            while True:
-                try:
-                    self.bootstrap.access = await shell.start()
-                    break
-                except RaykafkaError:
-                    await asyncio.sleep(0.5)
-            await shell.wait_failed()
-            process.kill()
-
-        process.start(live)
+    def boot(self, host: Host) -> None:
+        """A machine is back; somebody looks whether the cluster is."""
+        self.plane.boot(host)
+        self.world.after(self.world.delay(0.5, 2.0), self.start_controller)
 
     # --- clients ----------------------------------------------------------------------------------
 
@@ -222,5 +201,5 @@ class SimulatedCluster:
         ]
 
     def controller(self) -> Process | None:
-        """The living controller."""
-        return self.plane.actors.get(CONTROLLER)
+        """The active controller."""
+        return self.voters.active()

@@ -11,20 +11,14 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
-from raykafka.actors.broker import BrokerActor
 from raykafka.actors.environment import Environment, OwnedDirectory
-from raykafka.actors.partition import PartitionActor
 from raykafka.actors.ports import (
     ActorStarted,
     AssignmentResult,
-    BrokerSpec,
-    ControllerSpec,
     NodeInfo,
-    PartitionActorSpec,
     PartitionAssignment,
     PartitionRemoval,
 )
-from raykafka.actors.voters import VoterPort
 from raykafka.errors import NetworkError
 from raykafka.testing.simulation.disk import SimulatedDirectory
 from raykafka.testing.simulation.flushing import VirtualFlusher
@@ -250,112 +244,3 @@ class SimulatedPort:
 
     async def _call(self, function: Callable[[], Awaitable[Any]]) -> Any:
         return await self._plane.call(self._caller, self._process, function)
-
-
-class ControllerCalls:
-    """``ControllerPort`` of a broker: finds the controller by its name."""
-
-    def __init__(self, plane: ControlPlane, process: Process, controller: str) -> None:
-        self._plane = plane
-        self._process = process
-        self._controller = controller
-
-    async def heartbeat(self, broker_id: int, incarnation: int, usable_bytes: int) -> bool:
-        """See the port."""
-        controller = self._plane.actors.get(self._controller)
-        if controller is None:
-            raise NetworkError(f"no actor is registered as {self._controller}")
-        alive: bool = await self._plane.call(
-            self._process,
-            controller,
-            lambda: controller.shell.heartbeat(broker_id, incarnation, usable_bytes),
-        )
-        return alive
-
-
-class SimulatedSpawner:
-    """``ActorSpawner`` of one controller."""
-
-    def __init__(self, plane: ControlPlane, process: Process, controller: str) -> None:
-        self._plane = plane
-        self._process = process
-        self._controller = controller
-
-    def nodes(self) -> list[NodeInfo]:
-        """See ``ActorSpawner``."""
-        return list(self._plane.nodes.values())
-
-    async def spawn_broker(self, spec: BrokerSpec) -> SimulatedPort:
-        """See ``ActorSpawner``."""
-        plane = self._plane
-
-        def begin(process: Process) -> None:
-            calls = ControllerCalls(plane, process, self._controller)
-            shell = BrokerActor(spec, calls, plane.environment(process))
-            process.shell = shell
-
-            async def live() -> None:
-                await shell.wait_fenced()
-                process.kill()
-
-            process.start(live)
-
-        return await self._spawn(spec.node, spec.name, begin)
-
-    async def spawn_partition_actor(self, spec: PartitionActorSpec) -> SimulatedPort:
-        """See ``ActorSpawner``."""
-        plane = self._plane
-
-        def begin(process: Process) -> None:
-            shell = PartitionActor(spec, plane.environment(process))
-            process.shell = shell
-            plane.on_partition_actor(process)
-
-            async def live() -> None:
-                await shell.wait_replaced()
-                process.kill()
-
-            process.start(live)
-
-        return await self._spawn(spec.node, spec.name, begin)
-
-    async def spawn_controller(self, spec: ControllerSpec, node: NodeInfo) -> VoterPort:
-        """See ``ActorSpawner``; simulated clusters have one voter."""
-        raise NetworkError(f"{spec.name} cannot be simulated on {node.node_id}")
-
-    async def find_controller(self, name: str) -> VoterPort | None:
-        """See ``ActorSpawner``."""
-        return None
-
-    async def find_broker(self, name: str) -> SimulatedPort | None:
-        """See ``ActorSpawner``."""
-        return await self._find(name)
-
-    async def find_partition_actor(self, name: str) -> SimulatedPort | None:
-        """See ``ActorSpawner``."""
-        return await self._find(name)
-
-    async def _find(self, name: str) -> SimulatedPort | None:
-        await asyncio.sleep(self._plane.world.delay(1e-3, 20e-3))
-        process = self._plane.actors.get(name)
-        return None if process is None else SimulatedPort(self._plane, self._process, process)
-
-    async def _spawn(
-        self, node: NodeInfo, name: str, begin: Callable[[Process], None]
-    ) -> SimulatedPort:
-        plane = self._plane
-        born: asyncio.Future[Process] = self._process.loop.create_future()
-
-        def bear() -> None:
-            host = plane.network.hosts[node.host]
-            if host.node_id == node.node_id and host.up:
-                process = plane.process(host, name)
-                begin(process)
-                plane.register(name, process)
-                # The process exists even when the one that asked for it has given up.
-                self._process.loop.call_soon(settle, born, process, None)
-
-        host = plane.network.hosts[node.host]
-        way = Pipe(plane.network, self._process.host, host)
-        way.send(lambda: plane.world.after(plane.world.delay(*SPAWN_S), bear))
-        return SimulatedPort(plane, self._process, await born)

@@ -60,9 +60,11 @@ def kill_broker(cluster: SimulatedCluster, random: Random) -> Undo | None:
 
 
 def kill_controller(cluster: SimulatedCluster, random: Random) -> Undo | None:
-    """SIGKILL."""
+    """SIGKILL of the active controller, or of any."""
     controller = cluster.controller()
-    return None if controller is None else _kill([controller], random)
+    if controller is None or random.random() < 0.3:
+        return _kill(cluster.voters.processes(), random)
+    return _kill([controller], random)
 
 
 def kill_everything(cluster: SimulatedCluster, random: Random) -> Undo | None:
@@ -76,9 +78,8 @@ def kill_everything(cluster: SimulatedCluster, random: Random) -> Undo | None:
 
 def pause_process(cluster: SimulatedCluster, random: Random) -> Undo | None:
     """SIGSTOP of one actor."""
-    controller = cluster.controller()
-    actors = [*cluster.partition_actors(), *cluster.brokers()]
-    victim = _choose(actors if controller is None else [*actors, controller], random)
+    actors = [*cluster.partition_actors(), *cluster.brokers(), *cluster.voters.processes()]
+    victim = _choose(actors, random)
     if victim is None:
         return None
     victim.pause()
@@ -106,7 +107,7 @@ def _crash(cluster: SimulatedCluster, hosts: list[Host], *, power: bool) -> Undo
     def boot() -> None:
         for host in down:
             if not host.up:
-                cluster.plane.boot(host)
+                cluster.boot(host)
 
     return boot if down else None
 

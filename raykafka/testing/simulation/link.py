@@ -6,7 +6,15 @@ import asyncio
 from typing import Final, NamedTuple
 
 from raykafka.actors.ports import ClusterAccess, PeerConnection
-from raykafka.errors import LeaderNotAvailableError, NetworkError, RaykafkaError, error_for
+from raykafka.errors import (
+    ConnectionLostError,
+    LeaderNotAvailableError,
+    NetworkError,
+    NotControllerError,
+    RaykafkaError,
+    RequestTimedOutError,
+    error_for,
+)
 from raykafka.model import Endpoint
 from raykafka.protocol.messages import (
     ApiKey,
@@ -27,6 +35,10 @@ class Bootstrap:
 
     def __init__(self) -> None:
         self.access: ClusterAccess | None = None
+
+    def learn(self, access: ClusterAccess) -> None:
+        """A controller says where it and the others are."""
+        self.access = access
 
 
 class Leader(NamedTuple):
@@ -50,6 +62,8 @@ class Link:
         self._connections: dict[Endpoint, PeerConnection] = {}
         self._metadata: TopicInfo | None = None
         self._refreshing = asyncio.Lock()
+        self._active: Endpoint | None = None
+        """The controller that answered last."""
 
     async def leader(self, partition: int) -> Leader:
         """Connect to who leads; raises ``RaykafkaError`` while nobody can be reached."""
@@ -71,10 +85,26 @@ class Link:
         access = self._bootstrap.access
         if access is None:
             raise NetworkError("no controller is known")
-        connection = await self._connection(access.controller)
+        endpoints = list(access.controllers or (access.controller,))
+        if self._active in endpoints:
+            endpoints.remove(self._active)
+            endpoints.insert(0, self._active)
+        problem: RaykafkaError = NetworkError("no controller can be reached")
+        for endpoint in endpoints:
+            try:
+                answer = await self._ask(endpoint, api_key, request)
+            except (NotControllerError, ConnectionLostError, RequestTimedOutError) as error:
+                problem = error
+            else:
+                self._active = endpoint
+                return answer
+        raise problem
+
+    async def _ask(self, endpoint: Endpoint, api_key: ApiKey, request: Message) -> Message:
+        connection = await self._connection(endpoint)
         try:
             return await connection.call(api_key, request, timeout_s=CALL_S)
-        except RaykafkaError:
+        except RequestTimedOutError:
             connection.close()
             raise
 
