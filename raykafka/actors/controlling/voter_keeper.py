@@ -35,6 +35,8 @@ class VoterKeeper:
         self._context = context
         self._node = context.shell.node
         self._ports: dict[int, VoterPort] = {}
+        self._places: dict[int, str] = {}
+        """Node on which each of the others is, or was made and has not said so yet."""
         self._missing_ms: dict[int, int] = {}
         self._nodes: list[NodeInfo] = []
         self._stable_ms = 0
@@ -134,6 +136,7 @@ class VoterKeeper:
             self.started.pop(voter_id, None)
             return None
         self.started[voter_id] = started
+        self._places[voter_id] = started.node_id
         return started
 
     async def _find_or_create(self, voter_id: int) -> VoterPort | None:
@@ -143,12 +146,13 @@ class VoterKeeper:
         port = await within(finding, context.patience.find_s, f"search for {name}")
         if port is not None:
             return port
-        node = self._free_node()
+        node = self._free_node(voter_id)
         known = self._node.machine.voters.find(voter_id) is not None
         if node is None or (known and not self._is_overdue(voter_id)):
             return None
         spec = voter_spec(self._spec, context, voter_id, node)
         logger.info("controller %d is made on node %s", voter_id, node.node_id)
+        self._places[voter_id] = node.node_id
         creating = context.spawner.spawn_controller(spec, node)
         return await within(creating, context.patience.spawn_s, f"creating {name}")
 
@@ -157,8 +161,16 @@ class VoterKeeper:
         since_ms = self._missing_ms.setdefault(voter_id, now_ms)
         return now_ms - since_ms >= self._context.patience.replace_voter_ms
 
-    def _free_node(self) -> NodeInfo | None:
-        taken = {started.node_id for started in self.started.values()} | {self._context.node_id}
+    def _free_node(self, voter_id: int) -> NodeInfo | None:
+        """A node without voter; None also while it is not known where one of the others is.
+
+        Two on one node would be lost with it, and with them the majority.
+        """
+        present = {voter.id for voter in self._node.machine.voters.voters}
+        others = (present | set(self._places)) - {voter_id, self._spec.voter_id}
+        if not others <= set(self._places):
+            return None
+        taken = {self._places[other] for other in others} | {self._context.node_id}
         return next((node for node in self._nodes if node.node_id not in taken), None)
 
     async def _stop(self, voter_id: int) -> None:
