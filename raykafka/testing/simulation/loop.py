@@ -8,9 +8,10 @@ it is resumed. ``run_in_executor`` calls the function at a later moment, between
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from asyncio import events
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Final, TypeVar
 
 from raykafka.testing.simulation.world import World
@@ -62,6 +63,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         self._scheduled = False
         self._held: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
         self._keep: set[asyncio.Task[Any]] = set()
+        world.on_close.append(self._close)
 
     # --- the process ------------------------------------------------------------------------------
 
@@ -72,6 +74,13 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         self._keep |= asyncio.all_tasks(self)
         self._ready.clear()
         self._held.clear()
+
+    def _close(self) -> None:
+        """Nothing is to be revived by what runs while it is collected."""
+        self.dead = True
+        self._ready.clear()
+        self._held.clear()
+        self._keep.clear()
 
     def pause(self) -> None:
         """SIGSTOP: neither the loop nor a thread goes on."""
@@ -149,7 +158,8 @@ class ProcessLoop(asyncio.AbstractEventLoop):
     ) -> asyncio.TimerHandle:
         """Call ``callback`` at ``when`` of this loop's time."""
         timer = asyncio.TimerHandle(when, callback, args, self, context)
-        self._world.at(when, self._on_timer, timer)
+        if not self.dead:
+            self._world.at(when, self._on_timer, timer)
         return timer
 
     def _on_timer(self, timer: asyncio.TimerHandle) -> None:
@@ -218,6 +228,19 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         error = context.get("exception")
         if error is not None and not self.dead:
             self._world.troubles.append(f"{self.name}: {context['message']}: {error!r}")
+
+
+@contextlib.contextmanager
+def graveyard() -> Iterator[None]:
+    """What runs within has a loop, as far as it can tell, which does nothing it is asked for."""
+    world = World(0)
+    loop = ProcessLoop(world, "graveyard")  # type: ignore[abstract]
+    world.close()
+    events._set_running_loop(loop)
+    try:
+        yield
+    finally:
+        events._set_running_loop(None)
 
 
 def settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import gc
 import logging
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import Final
 from raykafka.testing.simulation.checks import Violation
 from raykafka.testing.simulation.cluster import Shape, SimulatedCluster
 from raykafka.testing.simulation.faults import FAULTS, Fault
+from raykafka.testing.simulation.loop import graveyard
 from raykafka.testing.simulation.world import World
 
 START_S: Final = 30.0
@@ -24,7 +26,7 @@ FAULTS_S: Final = (4.0, 9.0)
 SETTLE_S: Final = 90.0
 """Everything is in order that long after the last fault has ended, or something is wrong."""
 MAX_FAULTS: Final = 5
-_COLLECTIONS: Final = 4
+_COLLECTIONS: Final = 8
 _BURSTS: Final = 0.4
 """Share of the seeds in which each fault comes within a second of the one before."""
 
@@ -181,8 +183,8 @@ class _Run:
 def collected(*, quiet: bool = True) -> Iterator[None]:
     """Free what a simulation leaves behind at its end, and not before.
 
-    Coroutines of killed processes run their ``finally`` blocks when they are collected, outside of
-    any loop; that they cannot is nobody's concern.
+    Coroutines of killed processes run their ``finally`` blocks when they are collected, on a loop
+    that does nothing; that they cannot is nobody's concern.
     """
     was_enabled, hook = gc.isenabled(), sys.unraisablehook
     level = logging.root.manager.disable
@@ -194,9 +196,11 @@ def collected(*, quiet: bool = True) -> Iterator[None]:
     finally:
         sys.unraisablehook = lambda _: None
         logging.disable(logging.CRITICAL)
-        for _ in range(_COLLECTIONS):  # what a ``finally`` block touches lives once more
-            if not gc.collect():
-                break
+        with graveyard(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of coroutines that were never awaited
+            for _ in range(_COLLECTIONS):  # what a ``finally`` block touches lives once more
+                if not gc.collect():
+                    break
         logging.disable(level)
         sys.unraisablehook = hook
         if was_enabled:

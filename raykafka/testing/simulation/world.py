@@ -53,6 +53,8 @@ class World:
         """What went wrong inside of the actors: exceptions that nobody caught."""
         self.violations: list[str] = []
         """Invariants that did not hold; the run ends with the first one."""
+        self.on_close: list[Callable[[], None]] = []
+        """Called when nothing happens any more."""
         self._events: list[Event] = []
         self._pushed = 0
         self._numbers = 0
@@ -98,3 +100,6 @@ class World:
     def close(self) -> None:
         """Forget what would still happen."""
         self._events.clear()
+        callbacks, self.on_close = self.on_close, []
+        for callback in callbacks:
+            callback()
