@@ -293,13 +293,13 @@ class ControllerActor:
         office = Office(self.spec, context or self._context(parts), parts.requests)
         try:
             await office.enter(parts.home.cluster_id, parts.endpoint)
-        except RaykafkaError as error:
+        except Exception as error:  # noqa: BLE001  # whatever it was, it is tried again
             await office.leave()
-            if error.retriable:
-                logger.warning("%s could not become active: %s", self.spec.name, error)
-                asyncio.get_running_loop().call_later(_RETRY_S, self._role.set)
-            else:
+            if isinstance(error, RaykafkaError) and not error.retriable:
                 self._refusal = error
+            else:
+                logger.warning("%s could not become active: %r", self.spec.name, error)
+                asyncio.get_running_loop().call_later(_RETRY_S, self._role.set)
             return
         logger.info("%s is the active controller", self.spec.name)
         self._office = office

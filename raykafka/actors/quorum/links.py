@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -16,6 +17,8 @@ from raykafka.protocol.messages import ApiKey, Message
 logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S: Final = 1.0
+SILENCE_S: Final = 3.0
+"""Without any answer, before a connection is given up."""
 _PAUSE_S: Final = 0.05
 """Between two attempts to reach somebody."""
 _MAX_WAITING: Final = 16
@@ -42,6 +45,8 @@ class PeerLinks:
         self._open: dict[int, PeerConnection] = {}
         self._waiting: dict[int, list[_Frame]] = {}
         self._connecting: dict[int, asyncio.Task[None]] = {}
+        self._unanswered: dict[int, float] = {}
+        """Since when nothing has come back from whom something was asked."""
         self._closed = False
 
     def learn(self, replica_id: int, endpoint: Endpoint) -> None:
@@ -69,7 +74,7 @@ class PeerLinks:
             return
         connection = self._open.get(replica_id)
         if connection is not None and not connection.closed:
-            connection.send(api_key, request, payload, on_response)
+            self._send(replica_id, connection, (api_key, request, payload, on_response))
             return
         waiting = self._waiting.setdefault(replica_id, [])
         waiting.append((api_key, request, payload, on_response))
@@ -108,9 +113,25 @@ class PeerLinks:
             return
         self._open[replica_id] = connection
         connection.on_close(lambda: self._on_close(replica_id, connection))
-        for api_key, request, payload, on_response in self._waiting.pop(replica_id, []):
-            if not connection.closed:
-                connection.send(api_key, request, payload, on_response)
+        for frame in self._waiting.pop(replica_id, []):
+            self._send(replica_id, connection, frame)
+
+    def _send(self, replica_id: int, connection: PeerConnection, frame: _Frame) -> None:
+        api_key, request, payload, on_response = frame
+        now = asyncio.get_running_loop().time()
+        if now - self._unanswered.get(replica_id, now) > SILENCE_S:
+            connection.close()  # what is sent to one that does not read only piles up here
+            return
+
+        def answered(response: Message | RaykafkaError, data: memoryview) -> None:
+            self._unanswered.pop(replica_id, None)
+            if on_response is not None:
+                on_response(response, data)
+
+        with contextlib.suppress(RaykafkaError):  # it has ended, and says so by itself
+            connection.send(api_key, request, payload, answered if on_response else None)
+            if on_response is not None:
+                self._unanswered.setdefault(replica_id, now)
 
     def _give_up(self, replica_id: int) -> None:
         self._waiting.pop(replica_id, None)
@@ -120,5 +141,6 @@ class PeerLinks:
     def _on_close(self, replica_id: int, connection: PeerConnection) -> None:
         if self._open.get(replica_id) is connection:
             del self._open[replica_id]
+            self._unanswered.pop(replica_id, None)
             if not self._closed:
                 self._on_lost(replica_id)

@@ -70,7 +70,8 @@ class QuorumNode:
         self._state = QuorumState("")
         self._voters: VotersAt | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._performing = self._saving = self._closed = False
+        self._performing = self._saving = False
+        self._closed = True
         self.on_fetch_snapshot: Callable[[int, OffsetAndEpoch], None] = lambda *_: None
         """Told which snapshot to get from whom; answered with ``snapshot_fetched``."""
 
@@ -100,6 +101,7 @@ class QuorumNode:
     def start(self, endpoint: Endpoint) -> None:
         """Take part; ``endpoint`` is where this replica's listener answers."""
         self.endpoint = endpoint
+        self._closed = False
         self.queue.start()
         self.machine.log.move_voter(Voter(*self.machine.local, *endpoint))
         self.feed(events.Start())

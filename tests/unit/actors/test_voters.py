@@ -9,6 +9,7 @@ from shell_kit import Add, until
 from voters_kit import Voters
 
 from raykafka import errors
+from raykafka.actors.quorum import links
 from raykafka.actors.quorum.files import parse_snapshot_name
 from raykafka.actors.shell import ShellState, SnapshotPolicy
 from raykafka.model import Endpoint
@@ -76,6 +77,26 @@ def test_a_leader_that_is_cut_off_answers_nobody() -> None:
         voters.network.cut_off.clear()
         await until(lambda: converged(voters, 2))
         await (await voters.elected()).node.confirm()
+        await voters.stop_all()
+
+    asyncio.run(run())
+
+
+def test_nothing_piles_up_for_a_voter_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links, "SILENCE_S", 0.3)
+
+    async def run() -> None:
+        voters = Voters()
+        await voters.grow(3)
+        await voters.submit(Add(1))
+        await until(lambda: converged(voters, 1))
+        silent = Endpoint("voter", 9002)
+        before = [each for each in voters.network.connections if each.target == silent]
+        voters.network.cut_off.add(silent)
+        await voters.submit(Add(1))
+        await until(lambda: all(each.closed for each in before))
+        voters.network.cut_off.clear()
+        await until(lambda: converged(voters, 2))
         await voters.stop_all()
 
     asyncio.run(run())
