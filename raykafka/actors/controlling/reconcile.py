@@ -14,6 +14,7 @@ from raykafka.actors.controlling.broker_keeper import BrokerKeeper, pool_size
 from raykafka.actors.controlling.keeper import ClusterContext, Keeper
 from raykafka.actors.controlling.leader_balance import balance_leaders
 from raykafka.actors.controlling.newcomers import Newcomers
+from raykafka.actors.controlling.session import Session
 from raykafka.actors.controlling.slot_keeper import SlotKeeper
 from raykafka.actors.ports import NodeInfo
 from raykafka.actors.timeouts import cancel_all, within
@@ -49,6 +50,8 @@ class Reconciler:
         self._tasks: list[asyncio.Task[None]] = []
         self._newcomers = Newcomers()
         self._progress = asyncio.Event()
+        self._heard: set[tuple[SlotKey, int]] = set()
+        """Partition actors that have asked for their leases since this controller is active."""
         self._stopping: set[int] = set()
         """Brokers that are being stopped on demand: nothing is started for them."""
         context.shell.on_change(self.on_change)
@@ -57,6 +60,7 @@ class Reconciler:
         """Begin to look after the cluster."""
         self._tasks.append(asyncio.ensure_future(self._follow_nodes()))
         self._tasks.append(asyncio.ensure_future(balance_leaders(self._context)))
+        self._tasks.append(asyncio.ensure_future(self._judge_silent()))
 
     async def halt(self) -> None:
         """Look after nothing any more; the actors live on."""
@@ -157,6 +161,7 @@ class Reconciler:
         known = self._context.image.actors.get(slot)
         if known is not None and known.incarnation < incarnation:
             raise NotControllerError(f"the actor of {slot} is newer than what is known of it here")
+        self._heard.add((slot, incarnation))
         keeper = self._slots.get(slot)
         if keeper is not None:
             return keeper.renew(incarnation)
@@ -207,6 +212,24 @@ class Reconciler:
             if topic_id in topics
             for keeper in self._slots.values()
         )
+
+    async def _judge_silent(self) -> None:
+        """Partition actors that a former controller left, and that do not find this one.
+
+        Their leases are over, so others may lead: to look for their processes may take long where
+        their node has died together with that controller.
+        """
+        image = self._context.image
+        session = Session(self._context.clock)
+        session.renew()
+        session_ms = self._context.settings.broker(image).broker_session_timeout_ms
+        await session.wait_silent(session_ms, self._context.patience.check_s)
+        for slot, actor in self._context.image.actors.items():
+            keeper = self._slots.get(slot)
+            is_adopted = keeper is not None and keeper.port is not None
+            if actor.alive and not is_adopted and (slot, actor.incarnation) not in self._heard:
+                logger.warning("the actor of %s has not been heard of", slot)
+                await self._context.shell.submit(LosePartitionActor(*slot, actor.incarnation))
 
     # --- nodes ------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -369,6 +370,31 @@ def test_a_killed_controller_is_followed_by_one_that_adopts(tmp_path: Path) -> N
         assert {actor.state for actor in described.actors} == {"alive"}
 
     play(Harness(tmp_path), scenario)
+
+
+def test_what_is_not_heard_of_after_a_controller_s_death_is_judged_by_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node died together with the controller: looking for its processes takes long."""
+    configs = {"broker.session.timeout.ms": "300", "broker.heartbeat.interval.ms": "50"}
+
+    async def scenario(h: Harness) -> None:
+        await h.create("t", 2)
+        await h.controller.crash()
+        for actor in h.world.actors.values():
+            actor.hang()
+        monkeypatch.setitem(globals(), "PATIENCE", replace(PATIENCE, find_s=30))
+        h.controller = h.new_controller()
+        await h.controller.start()
+        alive = {slot for slot, actor in h.image.actors.items() if actor.alive}
+        heard, silent = sorted(alive)
+        incarnation = h.image.actors[heard].incarnation
+        beat = ActorHeartbeatRequest(*heard, incarnation)
+        await h.ask(ApiKey.ACTOR_HEARTBEAT, beat)
+        await until(lambda: not h.image.actors[silent].alive, timeout_s=5)
+        assert h.image.actors[heard].alive, "this one has a lease"
+
+    play(Harness(tmp_path, configs=configs), scenario)
 
 
 def test_what_died_with_the_controller_is_replaced_by_the_next(tmp_path: Path) -> None:
