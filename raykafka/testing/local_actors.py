@@ -294,6 +294,8 @@ class LocalSpawner:
     async def spawn_controller(self, spec: ControllerSpec, node: NodeInfo) -> LocalController:
         """Make a voter; it is started by the caller."""
         self._actors.check_up(node)
+        if self._actors.find(spec.name) is not None:
+            raise NetworkError(f"{spec.name} exists already")
         return self._actors.create_controller(spec, node.node_id)
 
     async def find_controller(self, name: str) -> LocalController | None:

@@ -234,7 +234,9 @@ class LocalCluster:
 
     async def _start_voter(self, voter_id: int) -> None:
         spec, node_id = self._dead.pop(voter_id)
-        port = self._actors.create_controller(spec, node_id)
+        port = self._actors.find(spec.name)  # voter 0 may have looked for the others meanwhile
+        if not isinstance(port, LocalController):
+            port = self._actors.create_controller(spec, node_id)
         if voter_id in self._empty:
             self._empty.discard(voter_id)
             await port.shell.start_voter()
