@@ -77,10 +77,10 @@ class BrokerKeeper(Keeper[BrokerPort]):
         )
         self._incarnation = broker.incarnation
         spawning = context.spawner.spawn_broker(spec)
-        self.port = await within(spawning, context.patience.spawn_s, f"creating {self._label}")
-        started = await self._started(self.port)
-        await self._enlist(broker, started)
-        return self.port
+        port = await within(spawning, context.patience.spawn_s, f"creating {self._label}")
+        self.port = port
+        await self._enlist(broker, await self._started(port))
+        return port
 
     async def _enlist(self, broker: BrokerState, started: ActorStarted) -> None:
         self._incarnation = broker.incarnation

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from raykafka.actors.controlling.broker_keeper import BrokerKeeper, pool_size
@@ -52,6 +52,8 @@ class Reconciler:
         self._progress = asyncio.Event()
         self._heard: set[tuple[SlotKey, int]] = set()
         """Partition actors that have asked for their leases since this controller is active."""
+        self._seen: Mapping[str, NodeInfo] = {}
+        """The nodes at the last look."""
         self._stopping: set[int] = set()
         """Brokers that are being stopped on demand: nothing is started for them."""
         context.shell.on_change(self.on_change)
@@ -94,7 +96,8 @@ class Reconciler:
             await self._stop_broker(broker_id)
         finally:
             self._stopping.discard(broker_id)
-            keeper.place(node)
+            if node.node_id in self._seen:  # else it comes back on another, or later
+                keeper.place(node)
 
     async def retire_broker(self, broker_id: int) -> None:
         """Stop a broker that holds no replicas, and never start one on its node again.
@@ -236,7 +239,7 @@ class Reconciler:
     async def _follow_nodes(self) -> None:
         while True:
             try:
-                nodes = await self._nodes()
+                self._seen = nodes = await self._nodes()
                 await self._place(nodes)
                 await self._retire_absent(nodes)
             except Exception as error:  # noqa: BLE001  # the next look may succeed
@@ -265,8 +268,11 @@ class Reconciler:
         for node_id, node in nodes.items():
             if node_id in placed:
                 continue
-            if not self._newcomers.must_wait(node, self._context.image, now_ms, self._last_seen):
-                self._move(await self._broker_for(node, nodes), node)
+            if self._newcomers.must_wait(node, self._context.image, now_ms, self._last_seen):
+                continue
+            found = await self._broker_for(node, nodes)
+            if found is not None:
+                self._move(found, node)
 
     def _last_seen(self, broker: BrokerState) -> tuple[str, int]:
         keeper = self._brokers.get(broker.broker_id)
@@ -275,12 +281,15 @@ class Reconciler:
         node_id = broker.node_id if keeper.node is None else keeper.node.node_id
         return node_id, keeper.heard_ms
 
-    async def _broker_for(self, node: NodeInfo, nodes: dict[str, NodeInfo]) -> int:
+    async def _broker_for(self, node: NodeInfo, nodes: dict[str, NodeInfo]) -> int | None:
+        """None while a broker is being stopped that may turn out to be this node's."""
         placed = [id_ for id_, keeper in self._brokers.items() if keeper.node is not None]
         placed.extend(self._stopping)
         known = match_broker(self._context.image, node.node_id, node.host, nodes, placed)
         if known is not None:
             return known.broker_id
+        if self._stopping:
+            return None
         slots = pool_size(self._context, node)
         command = RegisterBroker(-1, node.node_id, node.host, node.rack, slots)
         registered: BrokerState = await self._context.shell.submit(command)

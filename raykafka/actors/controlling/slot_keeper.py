@@ -98,9 +98,10 @@ class SlotKeeper(Keeper[PartitionActorPort]):
             controllers=context.controllers,
         )
         spawning = context.spawner.spawn_partition_actor(spec)
-        self.port = await within(spawning, context.patience.spawn_s, f"creating {self._label}")
-        await self._register(incarnation, await self._started(self.port))
-        return self.port
+        port = await within(spawning, context.patience.spawn_s, f"creating {self._label}")
+        self.port = port
+        await self._register(incarnation, await self._started(port))
+        return port
 
     async def _register(self, incarnation: int, started: ActorStarted) -> None:
         endpoint = started.endpoint

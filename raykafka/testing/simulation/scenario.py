@@ -17,6 +17,7 @@ from raykafka.testing.simulation.checks import Violation
 from raykafka.testing.simulation.cluster import Shape, SimulatedCluster
 from raykafka.testing.simulation.faults import FAULTS, Fault
 from raykafka.testing.simulation.loop import graveyard
+from raykafka.testing.simulation.operations import OPERATIONS
 from raykafka.testing.simulation.world import World
 
 START_S: Final = 30.0
@@ -27,6 +28,8 @@ SETTLE_S: Final = 90.0
 """Everything is in order that long after the last fault has ended, or something is wrong."""
 MAX_FAULTS: Final = 5
 _COLLECTIONS: Final = 8
+_WITHOUT_OPERATORS: Final = 2 / 3
+"""Share of the seeds in which nobody moves copies or restarts brokers meanwhile."""
 _BURSTS: Final = 0.4
 """Share of the seeds in which each fault comes within a second of the one before."""
 
@@ -112,6 +115,7 @@ class _Run:
         self._world = world
         self._plan = plan
         self._result = result
+        self._operator = Random(f"operator of {result.seed}")
         self._undo: list[object] = []
 
     def go(self) -> None:
@@ -145,6 +149,14 @@ class _Run:
         for fault in chosen:
             at = plan.uniform(at, min(at + 1.0, end)) if bursts else plan.uniform(world.now, end)
             world.at(at, self._inject, fault)
+        for operation in self._chosen_operations():
+            world.at(self._operator.uniform(world.now, end), self._inject, operation)
+
+    def _chosen_operations(self) -> list[Fault]:
+        """Operators are at work in one run of three; what goes wrong is the same without them."""
+        if self._operator.random() < _WITHOUT_OPERATORS:
+            return []
+        return [self._operator.choice(OPERATIONS) for _ in range(self._operator.randint(1, 3))]
 
     def _allowed(self, fault: Fault) -> bool:
         shape = self.cluster.shape
@@ -153,14 +165,15 @@ class _Run:
         return not fault.power or shape.fsync == "batch"
 
     def _inject(self, fault: Fault) -> None:
-        undo = fault.inject(self.cluster, self._plan)
+        random = self._operator if fault in OPERATIONS else self._plan
+        undo = fault.inject(self.cluster, random)
         if undo is None:
             return
         self._result.faults[fault.name] += 1
         self._result.timeline.append((self._world.now, fault.name))
-        self._world.trace.note(self._world.now, 0, FAULTS.index(fault))
+        self._world.trace.note(self._world.now, 0, (*FAULTS, *OPERATIONS).index(fault))
         if fault.longest_s:
-            self._world.after(self._plan.uniform(0.1, fault.longest_s), undo)
+            self._world.after(random.uniform(0.1, fault.longest_s), undo)
 
     def _heal(self) -> None:
         cluster = self.cluster

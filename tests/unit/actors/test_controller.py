@@ -21,7 +21,7 @@ from raykafka.actors.environment import Environment
 from raykafka.actors.ports import ControllerSpec, NodeInfo
 from raykafka.clock import Clock, SystemClock
 from raykafka.log.schema import deserialize_schema, serialize_schema
-from raykafka.protocol import messages
+from raykafka.protocol import messages, operations_messages
 from raykafka.protocol.messages import ApiKey
 from raykafka.protocol.replication_messages import ActorHeartbeatRequest
 from raykafka.testing.manual_clock import ManualClock
@@ -82,6 +82,11 @@ class Harness:
     async def ask(self, api_key: ApiKey, request: Any) -> Any:
         assert self.listener is not None
         return await self.listener.ask(api_key, request)
+
+    async def look_at_nodes(self) -> None:
+        """Return when the controller has looked at the nodes as they are now, and acted on it."""
+        seen = self.world.looks
+        await until(lambda: self.world.looks >= seen + 3)
 
     async def beat(self) -> None:
         """Renew the leases of all partition actors."""
@@ -712,6 +717,54 @@ def test_a_machine_that_comes_back_before_its_old_node_is_gone_keeps_its_broker(
         assert len(h.image.brokers) == 2
 
     play(Harness(tmp_path), scenario)
+
+
+def test_a_node_that_reboots_while_its_broker_is_stopped_keeps_that_broker(tmp_path: Path) -> None:
+    other = NodeInfo("node-2", "10.0.0.2", cores=1)
+
+    async def scenario(h: Harness) -> None:
+        await until(lambda: len(h.image.live_brokers()) == 2)
+        await until(lambda: sum(a.alive for a in h.image.actors.values()) == 3)
+        (broker,) = [b for b in h.world.brokers() if b.spec.node == other]
+        broker_id, incarnation = broker.spec.broker_id, broker.spec.incarnation
+        broker.hang()
+        asking = asyncio.ensure_future(
+            h.ask(ApiKey.RESTART_BROKER, operations_messages.RestartBrokerRequest(broker_id))
+        )
+        await until(lambda: not any(a.spec.node == other for a in h.world.partition_actors()))
+        rebooted = NodeInfo("node-3", other.host, cores=1)
+        h.world.node_list[:] = [NODE, rebooted]
+        await h.look_at_nodes()
+        assert len(h.image.brokers) == 2, "it is not taken for a new one meanwhile"
+        await asking
+        await until(lambda: h.image.brokers[broker_id].incarnation > incarnation)
+        await until(lambda: not h.image.brokers[broker_id].fenced)
+        await until(lambda: sum(a.alive for a in h.image.actors.values()) == 3)
+        assert h.image.brokers[broker_id].node_id == rebooted.node_id
+        assert len(h.image.brokers) == 2
+
+    play(Harness(tmp_path, World(NODE, other)), scenario)
+
+
+def test_a_broker_that_left_is_not_started_again(tmp_path: Path) -> None:
+    other = NodeInfo("node-2", "10.0.0.2", cores=1)
+
+    async def scenario(h: Harness) -> None:
+        await until(lambda: len(h.image.live_brokers()) == 2)
+        await until(lambda: sum(a.alive for a in h.image.actors.values()) == 3)
+        (broker,) = [b for b in h.world.brokers() if b.spec.node == other]
+        leave = operations_messages.UnregisterBrokerRequest(broker.spec.broker_id)
+        await h.ask(ApiKey.UNREGISTER_BROKER, leave)
+        assert broker.stopped
+        assert h.image.retired == {broker.spec.broker_id: other.node_id}
+        await h.controller.crash()
+        h.controller = h.new_controller()
+        await h.controller.start()
+        await until(lambda: len(h.image.live_brokers()) == 1)
+        await h.look_at_nodes()
+        assert not any(actor.spec.node == other for actor in h.world.actors.values())
+
+    play(Harness(tmp_path, World(NODE, other)), scenario)
 
 
 def test_a_node_lost_together_with_the_controller_is_not_shown_as_alive(tmp_path: Path) -> None:
