@@ -108,32 +108,32 @@ def test_a_move_to_a_broker_that_died_can_be_cancelled(cluster: LocalCluster, ad
 
 
 def test_leaders_on_demand_and_by_themselves(cluster: LocalCluster, admin: Admin) -> None:
-    create(admin, {0: [0, 1, 2]})
+    create(admin, {0: [2, 1, 0]})
     assert admin.elect_leaders(partitions=[T0]) == []
-    cluster.stop_node(0)
+    cluster.stop_node(2)
     wait_for(lambda: partitions(admin)[0].leader_id == 1)
-    assert 0 in partitions(admin)[0].offline_replicas
-    with pytest.raises(errors.PreferredLeaderNotAvailableError, match="broker 0"):
+    assert 2 in partitions(admin)[0].offline_replicas
+    with pytest.raises(errors.PreferredLeaderNotAvailableError, match="broker 2"):
         admin.elect_leaders("preferred", [T0])
     with pytest.raises(errors.InvalidRequestError, match="'dirty'"):
         admin.elect_leaders("dirty")
-    cluster.start_node(0)
-    wait_for(lambda: partitions(admin)[0].leader_id == 0)
+    cluster.start_node(2)
+    wait_for(lambda: partitions(admin)[0].leader_id == 2)
     assert not partitions(admin)[0].offline_replicas
 
 
 def test_an_unclean_leader_on_demand(cluster: LocalCluster, admin: Admin) -> None:
-    create(admin, {0: [0, 1]})
-    cluster.stop_node(1)
-    wait_for(lambda: partitions(admin)[0].isr == (0,))
+    create(admin, {0: [1, 2]})
+    cluster.stop_node(2)
+    wait_for(lambda: partitions(admin)[0].isr == (1,))
     produce(cluster, 0, 10)
-    cluster.stop_node(0)
-    cluster.start_node(1)
-    wait_for(lambda: 1 in alive(admin))
+    cluster.stop_node(1)
+    cluster.start_node(2)
+    wait_for(lambda: 2 in alive(admin))
     wait_for(lambda: partitions(admin)[0].leader_id == -1)
-    assert partitions(admin)[0].eligible_leader_replicas == (0,)
+    assert partitions(admin)[0].eligible_leader_replicas == (1,)
     assert admin.elect_leaders("unclean") == [T0]
-    wait_for(lambda: partitions(admin)[0].leader_id == 1)
+    wait_for(lambda: partitions(admin)[0].leader_id == 2)
     assert admin.list_offsets({T0: "latest"})[T0].offset == 0
 
 

@@ -220,10 +220,11 @@ class Keeper(ABC, Generic[P]):
 
     async def _bury(self) -> None:
         """Only an active controller judges; one that was asleep may think it still is."""
-        if self.port is None:
-            return
-        await self._context.shell.node.confirm()
+        if self.port is not None:
+            await self._context.shell.node.confirm()
         port, self.port = self.port, None
+        if port is None:  # there was none, or it was stopped meanwhile
+            return
         port.kill()
         await self._lost()
         await self._end(port)

@@ -91,6 +91,7 @@ class Reconciler:
             )
         node = keeper.node
         await self._context.shell.submit(ShutDownBroker(broker_id, force))
+        await self._wait_handed_over(broker_id)
         self._stopping.add(broker_id)
         try:
             await self._stop_broker(broker_id)
@@ -117,6 +118,18 @@ class Reconciler:
                 del self._slots[slot]
         finally:
             self._stopping.discard(broker_id)
+
+    async def _wait_handed_over(self, broker_id: int) -> None:
+        """Return when the broker's actors know that others lead, or after a bounded time."""
+        slots = [keeper for slot, keeper in self._slots.items() if slot.broker_id == broker_id]
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._context.patience.stop_s
+        while not all(keeper.planner.has_handed_over(self._context.image) for keeper in slots):
+            self._progress.clear()
+            try:
+                await within(self._progress.wait(), deadline - loop.time(), "the hand-over")
+            except RequestTimedOutError:
+                return
 
     async def _stop_broker(self, broker_id: int) -> None:
         """Partition actors first, each closing its logs, then the broker."""
@@ -325,10 +338,25 @@ class Reconciler:
         for index in range(broker.slots):
             slot = SlotKey(broker.broker_id, index)
             if slot not in self._slots:
-                keeper = SlotKeeper(self._context, slot, self._progress.set)
+                keeper = SlotKeeper(self._context, slot, self._on_progress, self._is_led)
                 self._slots[slot] = keeper
                 self._tasks.append(asyncio.ensure_future(keeper.run()))
             self._slots[slot].place(node)
+
+    def _is_led(self, by_other_than: SlotKey, partition: PartitionId, leader_epoch: int) -> bool:
+        """Whether an actor that lives still believes that it leads, in an older epoch."""
+        image = self._context.image
+        return any(
+            keeper.planner.still_leads(partition, leader_epoch) and image.actor_runs(slot)
+            for slot, keeper in self._slots.items()
+            if slot != by_other_than
+        )
+
+    def _on_progress(self) -> None:
+        self._progress.set()
+        for keeper in self._slots.values():
+            if keeper.is_held:
+                keeper.wake()
 
     def on_change(self) -> None:
         """The metadata have changed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Callable
 from typing import Final
@@ -27,6 +28,7 @@ from raykafka.controller.commands import (
 )
 from raykafka.controller.image import SlotKey, TopicState
 from raykafka.errors import KafkaStorageError, RaykafkaError
+from raykafka.model import PartitionId
 
 logger = logging.getLogger(__name__)
 
@@ -38,14 +40,23 @@ class SlotKeeper(Keeper[PartitionActorPort]):
     """One partition actor after the other. What it shall own comes from the durable image."""
 
     def __init__(
-        self, context: ClusterContext, slot: SlotKey, on_progress: Callable[[], None]
+        self,
+        context: ClusterContext,
+        slot: SlotKey,
+        on_progress: Callable[[], None],
+        is_led: Callable[[SlotKey, PartitionId, int], bool],
     ) -> None:
-        """``on_progress`` is told whenever replicas were opened, changed or removed."""
+        """``on_progress`` is told whenever replicas were opened, changed or removed; ``is_led``
+        says whether an actor of another slot has still to be told that it leads no more.
+        """
         label = f"{context.cluster_name}/partitions-{slot.broker_id}-{slot.slot}"
         super().__init__(context, label)
         self.slot = slot
         self.planner = SlotPlanner(slot)
+        self.is_held = False
+        """Whether it waits for another actor to be told first."""
         self._on_progress = on_progress
+        self._is_led = functools.partial(is_led, slot)
         self._incarnation = 0
         self._given_up = -1
         self._session = Session(context.clock)
@@ -134,6 +145,7 @@ class SlotKeeper(Keeper[PartitionActorPort]):
         """Returns when the metadata hold this incarnation to be dead: then it has to be."""
         while self._is_current():
             plan = self._plan()
+            self.is_held = plan.held
             if plan.calls:
                 # No timeout of its own: a recovery may take long, and ``_ping`` tells a busy
                 # actor from one that hangs.
@@ -178,7 +190,9 @@ class SlotKeeper(Keeper[PartitionActorPort]):
 
     def _plan(self) -> Plan:
         now_ms = self._context.clock.monotonic_ms()
-        return self.planner.plan(self._context.image, self._overrides(), now_ms, self._throttle())
+        return self.planner.plan(
+            self._context.image, self._overrides(), now_ms, self._throttle(), self._is_led
+        )
 
     def _throttle(self) -> Throttle:
         image, broker_id = self._context.image, self.slot.broker_id

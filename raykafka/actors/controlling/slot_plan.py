@@ -3,6 +3,8 @@
 A replica is told again in a new leader epoch, of another listener of its leader, of other settings
 and schemas, and whether its copy counts; the leader also of everything else that changes its
 partition's state. Without a leader the replicas are told that there is none: they stop serving.
+A new leader is told after the old one, where that lives: readers of the old one could miss what the
+new one commits.
 
 Pure bookkeeping. A topic whose state object has not changed since it was settled is skipped, so a
 look at a large cluster costs a comparison per topic.
@@ -10,7 +12,7 @@ look at a large cluster costs a comparison per topic.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -29,6 +31,8 @@ from raykafka.model import Endpoint, LeaderEpoch, PartitionId, TopicId
 
 MAX_ASSIGNMENTS: Final = 1000
 """Replicas in one call: enough to make the call cheap, few enough to see progress."""
+_LONGEST_HOLD_MS: Final = 3000
+"""For an old leader to be told that it is none; by then one that hangs has lost its lease."""
 _RETRY_MS: Final = 1000
 """Before a replica that could not be opened or removed is tried again."""
 
@@ -46,6 +50,21 @@ class _Told(NamedTuple):
     settings_version: int
     overrides: Mapping[str, str]
     throttled_rate: int
+
+    @property
+    def leads(self) -> bool:
+        """Whether it tells the replica to lead."""
+        return self.partition_epoch != -1
+
+
+IsLed = Callable[[PartitionId, int], bool]
+"""Whether another living actor was told to lead the partition in an older epoch than that, and of
+none since."""
+
+
+def nobody_leads(partition: PartitionId, leader_epoch: int) -> bool:
+    """An ``IsLed`` for a slot that has nobody to wait for."""
+    return False
 
 
 class Throttle(NamedTuple):
@@ -71,6 +90,8 @@ class Plan:
     removed: list[PartitionId] = field(default_factory=list)
     failed: list[PartitionId] = field(default_factory=list)
     """Could not be opened, but may lead or be in sync by the image."""
+    held: bool = False
+    """Whether something is not told yet because a former leader has to be told first."""
 
     @property
     def calls(self) -> bool:
@@ -97,6 +118,8 @@ class SlotPlanner:
         self._throttle = NO_THROTTLE
         self._removed: set[PartitionId] = set()
         self._retry_ms: dict[PartitionId, int] = {}
+        self._held_ms: dict[PartitionId, int] = {}
+        """Since when a new leader is not told."""
 
     def forget(self) -> None:
         """A new actor knows nothing."""
@@ -105,6 +128,7 @@ class SlotPlanner:
         self._settled.clear()
         self._removed.clear()
         self._retry_ms.clear()
+        self._held_ms.clear()
 
     def on_failed(self, partitions: Iterable[PartitionId], now_ms: int) -> None:
         """The actor has given these replicas up while they were in use: they are opened again."""
@@ -123,14 +147,34 @@ class SlotPlanner:
             for index in self._housed(topic)
         )
 
+    def still_leads(self, partition: PartitionId, leader_epoch: int) -> bool:
+        """Whether the actor was told to lead in an older epoch than that, and of none since."""
+        told = self._told.get(partition.topic_id, {}).get(partition.partition)
+        if told is None or partition in self.failures:
+            return False
+        return told.leads and told.leader_epoch < leader_epoch
+
+    def has_handed_over(self, image: MetadataImage) -> bool:
+        """Whether the actor leads nothing that is led in a newer epoch by the image."""
+        return not any(
+            self.still_leads(PartitionId(topic_id, index), topic.partitions[index].leader_epoch)
+            for topic_id, told in self._told.items()
+            if (topic := image.topics.get(topic_id)) is not None
+            for index in told
+        )
+
     def plan(
         self,
         image: MetadataImage,
         overrides: Mapping[str, str],
         now_ms: int,
         throttle: Throttle = NO_THROTTLE,
+        is_led: IsLed = nobody_leads,
     ) -> Plan:
-        """What is to be done now; ``overrides`` are topic settings that hold for all topics."""
+        """What is to be done now; ``overrides`` are topic settings that hold for all topics.
+
+        ``is_led`` says whether another actor still believes that it leads a partition.
+        """
         known = (self._overrides, self._throttle)
         if (overrides, throttle) != known or image.actors is not self._actors:
             self._overrides, self._throttle, self._actors = overrides, throttle, image.actors
@@ -142,7 +186,7 @@ class SlotPlanner:
         self._plan_removals(image, plan, now_ms)
         for topic in image.topics.values():
             if self._settled.get(topic.topic_id) is not topic:
-                self._plan_topic(image, topic, plan, now_ms)
+                self._plan_topic(image, topic, plan, now_ms, is_led)
             if len(plan.assignments) >= MAX_ASSIGNMENTS:
                 break
         return plan
@@ -198,7 +242,9 @@ class SlotPlanner:
             elif self._is_due(partition, now_ms) and len(plan.removals) < MAX_ASSIGNMENTS:
                 plan.removals.append(PartitionRemoval(removal.topic, partition))
 
-    def _plan_topic(self, image: MetadataImage, topic: TopicState, plan: Plan, now_ms: int) -> None:
+    def _plan_topic(
+        self, image: MetadataImage, topic: TopicState, plan: Plan, now_ms: int, is_led: IsLed
+    ) -> None:
         told = self._told.get(topic.topic_id, {})
         settled = True
         configs: dict[str, str] = {}
@@ -221,6 +267,9 @@ class SlotPlanner:
                 plan.failed.append(partition)
             if not self._is_due(partition, now_ms) or len(plan.assignments) >= MAX_ASSIGNMENTS:
                 continue
+            if wanted.leads and self._is_held(partition, state, is_led, now_ms):
+                plan.held = True
+                continue
             configs = configs or {**self._overrides, **topic.configs}
             plan.versions.append(wanted)
             plan.assignments.append(
@@ -242,6 +291,15 @@ class SlotPlanner:
             )
         if settled:
             self._settled[topic.topic_id] = topic
+
+    def _is_held(
+        self, partition: PartitionId, state: PartitionState, is_led: IsLed, now_ms: int
+    ) -> bool:
+        """For a bounded time: the old leader's actor may be busy with others."""
+        if not is_led(partition, state.leader_epoch):
+            self._held_ms.pop(partition, None)
+            return False
+        return now_ms - self._held_ms.setdefault(partition, now_ms) < _LONGEST_HOLD_MS
 
     def _wanted(self, image: MetadataImage, topic: TopicState, state: PartitionState) -> _Told:
         leads = state.leader == self.slot.broker_id

@@ -10,10 +10,12 @@ from raykafka.actors.controlling.slot_plan import MAX_ASSIGNMENTS, Plan, SlotPla
 from raykafka.actors.ports import AssignmentResult
 from raykafka.controller.commands import (
     AlterConfigs,
+    AlterReassignments,
     CreateTopics,
     DeleteTopics,
     FailReplicas,
     LosePartitionActor,
+    Reassignment,
     ReportReplicas,
     ResourceToAlter,
     ResumeBroker,
@@ -181,6 +183,35 @@ def test_a_change_of_the_isr_is_told_to_the_leader_and_whom_it_concerns() -> Non
     assert [len(assignments) for assignments in told] == [1, 0, 1]
     (assignment,) = told[0]
     assert (assignment.isr, assignment.partition_epoch) == ((0, 1), 1)
+
+
+def test_a_new_leader_is_told_after_the_old_one_that_lives() -> None:
+    cluster, (first, second, _) = replicated()
+    partition = PartitionId(cluster.topic("t").topic_id, 0)
+    cluster.do(AlterReassignments([Reassignment("t", 0, [1, 2])]))
+    assert cluster.topic("t").partitions[0].leader == 1
+    assert first.planner.still_leads(partition, 1)
+    assert not first.planner.has_handed_over(cluster.image)
+
+    def told_now(now_ms: int) -> Plan:
+        return second.planner.plan(cluster.image, {}, now_ms, is_led=first.planner.still_leads)
+
+    plan = told_now(0)
+    assert plan.held
+    assert not plan.calls
+    first.settle()
+    assert first.planner.has_handed_over(cluster.image)
+    plan = told_now(10)
+    assert not plan.held
+    assert [a.leader_id for a in plan.assignments] == [1]
+
+
+def test_an_old_leader_that_cannot_be_told_is_not_waited_for_for_ever() -> None:
+    cluster, (_, second, _) = replicated()
+    cluster.do(AlterReassignments([Reassignment("t", 0, [1, 2])]))
+    for now_ms, held in ((0, True), (2999, True), (3000, False)):
+        plan = second.planner.plan(cluster.image, {}, now_ms, is_led=lambda *_: True)
+        assert plan.held is held
 
 
 def test_settings_and_leaders_are_told_to_all() -> None:
