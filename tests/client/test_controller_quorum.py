@@ -43,7 +43,7 @@ def test_the_voters_are_on_three_nodes_and_come_back_together(cluster: LocalClus
         admin.create_topics([NewTopic("before", num_partitions=2)])
         described = admin.describe_cluster()
         controllers = [actor for actor in described.actors if actor.role == "controller"]
-        assert [actor.name for actor in controllers] == [
+        assert sorted(actor.name for actor in controllers) == [
             "local/controller",
             "local/controller-1",
             "local/controller-2",

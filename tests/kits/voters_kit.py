@@ -23,7 +23,7 @@ from raykafka.quorum.voters import Voter
 from raykafka.testing.memory_store import MemoryStore
 
 PARTITION = PartitionId(TopicId("1" * 32), 0)
-TIMING = Timing(election_timeout_ms=200, fetch_timeout_ms=200, heartbeat_ms=40, lost_leader_ms=20)
+TIMING = Timing(election_timeout_ms=500, fetch_timeout_ms=500, heartbeat_ms=50, lost_leader_ms=20)
 
 
 class LoopbackNetwork:
@@ -158,7 +158,14 @@ class LoopbackReply:
 class Voters:
     """Shells with ids from 0; the first one founds the quorum, the others are added."""
 
-    def __init__(self, seed: int = 1, *, snapshots: SnapshotPolicy | None = None) -> None:
+    def __init__(
+        self,
+        seed: int = 1,
+        *,
+        snapshots: SnapshotPolicy | None = None,
+        timing: Timing = TIMING,
+    ) -> None:
+        self.timing = timing
         self.network = LoopbackNetwork()
         self.stores: dict[int, MemoryStore] = {}
         self.shells: dict[int, StateMachineShell[int]] = {}
@@ -178,7 +185,7 @@ class Voters:
                 replica_id=replica_id,
                 may_found=replica_id == 0 and not self.shells,
                 connector=self.network.connector(endpoint),
-                timing=TIMING,
+                timing=self.timing,
                 jitter=self.chance.random,
             ),
             self.snapshots,

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from shell_kit import Add, until
-from voters_kit import Voters
+from voters_kit import TIMING, Voters
 
 from raykafka import errors
 from raykafka.actors.quorum import links
@@ -186,15 +186,13 @@ def test_a_log_without_its_vote_is_refused() -> None:
 
 def test_a_clean_end_hands_the_lead_on() -> None:
     async def run() -> None:
-        voters = Voters()
+        patient = TIMING._replace(fetch_timeout_ms=60_000, election_timeout_ms=60_000)
+        voters = Voters(timing=patient)
         await voters.grow(3)
         await voters.submit(Add(1))
         leader = await voters.elected()
-        loop = asyncio.get_running_loop()
-        began = loop.time()
         await leader.close()
-        await until(voters.active)
-        assert loop.time() - began < 0.2, "no timeout was waited for"
+        await until(voters.active)  # no timeout was waited for
         assert await voters.submit(Add(1)) == 2
         await voters.stop_all()
 
