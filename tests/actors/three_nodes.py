@@ -25,7 +25,7 @@ from raykafka.errors import TopicAlreadyExistsError
 
 KILLS = 5
 PAUSES = 3
-LONGEST_S = 10.0
+LONGEST_S = 30.0
 """Generous: a loaded machine may take its time. The figure that is meant is printed."""
 
 
