@@ -65,7 +65,7 @@ def reconcile(follower: Copy, leader: Copy) -> int:
         before = follower.end
         to = truncation_offset(follower.cache, follower.end, diverging)
         assert to < before, "a question that is answered with a divergence leads on"
-        if follower.end > leader.start >= follower.start:
+        if shared > leader.start >= follower.start:
             assert to >= min(shared, before), "what both have in common stays"
         follower.truncate_to(to)
         rounds += 1
