@@ -28,6 +28,17 @@ CONNECT_TIMEOUT_MS = 5000
 _HINT_TIMEOUT_MS = 500
 _NEXT_AFTER_MS = 1000
 """For a voter to answer, before the next one is tried."""
+_REPEATABLE = frozenset(
+    {
+        ApiKey.METADATA,
+        ApiKey.INIT_PRODUCER_ID,
+        ApiKey.DESCRIBE_CLUSTER,
+        ApiKey.DESCRIBE_CONFIGS,
+        ApiKey.DESCRIBE_QUORUM,
+    }
+)
+"""Requests that harm nobody when they are asked of two: another voter gets them where the first one
+says nothing, as one that is paused or cut off does."""
 
 
 class ControllerLink:
@@ -61,6 +72,9 @@ class ControllerLink:
         """Who is active, as a voter that is not has said."""
         self._refused: Endpoint | None = None
         """Who was asked last, in vain."""
+        self._silences = 0
+        """Repeatable requests in a row that nobody answered; each time it is waited twice as long,
+        since a controller may be slow and not gone."""
 
     @property
     def closed(self) -> bool:
@@ -104,6 +118,7 @@ class ControllerLink:
 
     def _attempt(self, api_key: ApiKey, request: Message, deadline: Deadline) -> Any:
         timeout_ms = deadline.remaining_ms(self._request_timeout_ms)
+        repeatable = api_key in _REPEATABLE
         if not self._lock.acquire(timeout=timeout_ms / 1000):
             raise RequestTimedOutError("another call to the controller took all of the time given")
         try:
@@ -114,7 +129,7 @@ class ControllerLink:
                 response, _ = connection.call(
                     api_key,
                     request,
-                    timeout_ms=max(1, deadline.remaining_ms(self._request_timeout_ms)),
+                    timeout_ms=max(1, deadline.remaining_ms(self._patience_ms(repeatable))),
                 )
             except NotControllerError:
                 self._ask_who_leads(connection)
@@ -122,11 +137,19 @@ class ControllerLink:
                 raise
             except (ConnectionLostError, RequestTimedOutError):
                 self._refused, self._hint = connection.endpoint, None
+                self._silences += repeatable
                 self._drop()
                 raise
+            self._silences = 0
             return response
         finally:
             self._lock.release()
+
+    def _patience_ms(self, repeatable: bool) -> int:
+        """How long one voter is waited for: a look-up may find another one."""
+        if not repeatable:
+            return self._request_timeout_ms
+        return min(self._request_timeout_ms, _NEXT_AFTER_MS << min(self._silences, 5))
 
     def _connect(self, deadline: Deadline) -> Connection:
         if self._connection is not None and not self._connection.closed:
