@@ -23,6 +23,8 @@ from raykafka.testing.simulation.world import World
 NAME: Final = "sim"
 CONTROLLER: Final = f"{NAME}/controller"
 TOPIC: Final = "t"
+LOOK_S: Final = 1.5
+"""Between two looks of somebody whether the cluster is up."""
 
 
 class Shape(NamedTuple):
@@ -75,22 +77,18 @@ class SimulatedCluster:
                 "replica.lag.time.max.ms": str(shape.lag_ms),
             },
         )
-        self.start_controller()
+        self._look_after()
         for number in range(shape.producers + shape.consumers):
             self._add_client(number)
 
     # --- controllers ------------------------------------------------------------------------------
 
-    def start_controller(self) -> None:
-        """Bring voter 0 up where it is down for good, as ``raykafka up`` does."""
+    def _look_after(self) -> None:
+        """Bring voter 0 up where it is down for good, as who calls ``raykafka up`` does."""
         host = self.plane.hosts[0]
         if host.up and not self.voters.is_known(CONTROLLER):
             self.voters.start(self._spec, host)
-
-    def boot(self, host: Host) -> None:
-        """A machine is back; somebody looks whether the cluster is."""
-        self.plane.boot(host)
-        self.world.after(self.world.delay(0.5, 2.0), self.start_controller)
+        self.world.after(LOOK_S, self._look_after)
 
     # --- clients ----------------------------------------------------------------------------------
 

@@ -107,7 +107,7 @@ def _crash(cluster: SimulatedCluster, hosts: list[Host], *, power: bool) -> Undo
     def boot() -> None:
         for host in down:
             if not host.up:
-                cluster.boot(host)
+                cluster.plane.boot(host)
 
     return boot if down else None
 

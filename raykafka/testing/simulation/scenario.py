@@ -179,7 +179,7 @@ class _Run:
         cluster = self.cluster
         for host in cluster.plane.hosts:
             if not host.up:
-                cluster.boot(host)
+                cluster.plane.boot(host)
             host.disk.full = False
             host.disk.slow_s = 0.0
             for process in list(host.processes):
