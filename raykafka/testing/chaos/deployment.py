@@ -94,6 +94,8 @@ class Deployment:
             )
 
         done: subprocess.CompletedProcess[str] = self.nodes.run_in(0, run)
+        if done.returncode != 0:  # on a busy machine it may take longer than it waits
+            done = self.nodes.run_in(0, run)
         if done.returncode != 0:
             raise ClusterUnreachableError(f"raykafka up failed: {done.stderr.strip()}")
 
@@ -156,13 +158,13 @@ class Deployment:
             return []
         return [partition.leader_id for partition in topic.partitions]
 
-    def node_of(self, broker_id: int) -> int:
-        """The node on which a broker runs, -1 for none."""
-        pids = {actor.pid for actor in self.actors("broker") if actor.broker_id == broker_id}
-        for number in range(NODES):
-            if self.nodes.is_up(number) and pids & set(self.nodes.workers(number)):
-                return number
-        return -1
+    def actors_on(self, number: int) -> list[int]:
+        """Process ids of the cluster's actors on a node."""
+        if not self.nodes.is_up(number):
+            return []
+        roles = ("controller", "broker", "partition")
+        pids = {actor.pid for role in roles for actor in self.actors(role)}
+        return sorted(pids.intersection(self.nodes.workers(number)))
 
     def signal(self, pids: list[int], number: signal.Signals) -> int:
         """Send a signal; returns how many processes got it."""

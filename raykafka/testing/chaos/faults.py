@@ -94,8 +94,8 @@ def kill_controller(deployment: Deployment, random: Random) -> Undo | None:
 
 
 def kill_node(deployment: Deployment, random: Random) -> Undo | None:
-    """SIGKILL of every process of a node; Ray's own on it live on."""
-    return _kill(deployment, deployment.nodes.workers(random.randrange(NODES)))
+    """SIGKILL of every actor of a node; Ray's own processes on it live on."""
+    return _kill(deployment, deployment.actors_on(random.randrange(NODES)))
 
 
 def pause_leader(deployment: Deployment, random: Random) -> Undo | None:
@@ -109,8 +109,8 @@ def pause_controller(deployment: Deployment, random: Random) -> Undo | None:
 
 
 def pause_node(deployment: Deployment, random: Random) -> Undo | None:
-    """SIGSTOP of every process of a node."""
-    return _pause(deployment, deployment.nodes.workers(random.randrange(NODES)))
+    """SIGSTOP of every actor of a node."""
+    return _pause(deployment, deployment.actors_on(random.randrange(NODES)))
 
 
 def remove_node(deployment: Deployment, random: Random) -> Undo | None:
