@@ -14,6 +14,8 @@ from typing import Final
 from raykafka.actors.ports import NodeInfo
 from raykafka.controller.image import BrokerState, MetadataImage
 
+_LATE_MS: Final = 2000
+"""A heartbeat that was on its way when its sender died may come so much later."""
 _LONGEST_MS: Final = 90_000
 """Nodes that are gone are known to be after this long; then it is one more."""
 
@@ -48,6 +50,6 @@ class Newcomers:
             if broker.host == node.host and broker.unfenced_incarnation > 0:
                 node_id, heard_ms = last_seen(broker)
                 is_listed = node_id != node.node_id and node_id in self._first_seen_ms
-                if is_listed and heard_ms <= first_seen_ms:
+                if is_listed and heard_ms <= first_seen_ms + _LATE_MS:
                     return True
         return False
