@@ -176,12 +176,17 @@ class SimulatedCluster:
                     yield replica.partition.partition, replica
 
     def check_logs(self) -> None:
-        """Every copy is equal, once the cluster has settled."""
+        """Every copy in sync is equal, once the cluster has settled."""
+        in_sync = {
+            (number, broker_id)
+            for number, replica in self._replicas()
+            for broker_id in replica.machine.isr
+        }
         for process in self.partition_actors():
             flipped = process.host.disk.flipped
             for replica in process.shell._replicas:
-                if replica.topic == TOPIC:
-                    number = replica.partition.partition
+                number = replica.partition.partition
+                if replica.topic == TOPIC and (number, replica.machine.local_id) in in_sync:
                     self.checks.check_log(process.name, number, replica.log, flipped=flipped)
 
     def partition_actors(self) -> list[Process]:
