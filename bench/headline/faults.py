@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from bench.headline import work
 from bench.headline.session import Session
 from bench.measuring.records import Records
+from bench.measuring.verification import VoidRunError
 from bench.peers import confluent, raykafka
 from bench.peers.api import Client, Options
 
@@ -25,6 +26,8 @@ RATE = 500.0
 """Records per second, one by one: a gap is told to some milliseconds."""
 _BEFORE_S = 1.5
 """Load before the fault."""
+_UNDER_WAY_NS = 200_000_000
+"""Load that must have been acknowledged before the fault."""
 _NS = 1e9
 
 
@@ -90,6 +93,10 @@ def _gap(session: Session, strike: Strike) -> float:
                 _wake(pids)
         peer.restore(topic)
         session.read_back(client, topic, records)
+        if struck < paced.acked_ns[0] + _UNDER_WAY_NS:
+            raise VoidRunError(
+                "the fault came before the load was under way; try a quieter machine"
+            )
         return longest_gap(paced.acked_ns, struck)
 
 
