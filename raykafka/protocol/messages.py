@@ -219,6 +219,8 @@ class FetchPartition(Message, frozen=True):
     offset: int
     leader_epoch: int = -1
     max_bytes: int = 1 << 20
+    doubtful: bool = False
+    """What came from there before failed its checksum: the listener verifies before it answers."""
 
 
 class FetchRequest(Message, frozen=True):

@@ -159,3 +159,20 @@ def test_a_reader_in_a_followers_rack_reads_there_and_turns_to_the_leader_when_i
             cluster.stop_node(1)
             producer.send("t", b"1").get(10)
             assert [r.value for r in consumer.poll(timeout_ms=10_000)[P0]] == [b"1"]
+
+
+def test_a_bit_that_flips_in_what_the_leader_wrote_itself_is_read_from_another_copy(
+    cluster: LocalCluster, tmp_path: Path
+) -> None:
+    create(cluster, num_partitions=1, replication_factor=3)
+    with Producer(cluster.bootstrap, acks="all", linger_ms=0) as producer:
+        for number in range(20):
+            producer.send("t", b"%d" % number * 50).get(10)
+    with Admin(cluster.bootstrap) as admin:
+        leader = admin.describe_topics(["t"])[0].partitions[0].leader_id
+    (segment,) = (tmp_path / f"broker-{leader}" / "t-0").glob("*.arrow")
+    content = segment.read_bytes()
+    with segment.open("r+b") as file:
+        file.seek(content.index(b"7" * 50) + 10)
+        file.write(b"8")
+    assert read_all(cluster, 1) == [[b"%d" % number * 50 for number in range(20)]]

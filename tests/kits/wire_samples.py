@@ -134,7 +134,7 @@ REQUESTS: dict[ApiKey, tuple[Message, bytes]] = {
     ApiKey.PRODUCE: (ProduceRequest(TOPIC_ID, 1, 5, acks=1, timeout_ms=1500), BATCH),
     ApiKey.FETCH: (
         FetchRequest(
-            [FetchPartition(TOPIC_ID, 1, 1000, 5, 65536)],
+            [FetchPartition(TOPIC_ID, 1, 1000, 5, 65536, True)],
             min_bytes=100,
             max_wait_ms=250,
             max_bytes=1 << 20,

@@ -215,6 +215,8 @@ class FetchHandler:
                 partitions.append(failed_partition(part.topic_id, part.partition, error))
                 failed = True
                 continue
+            if part.doubtful:
+                self._reader.doubt(replica, part.offset)
             limit = min(part.max_bytes, budget)
             read = self._reader.read(replica, part.offset, limit, request, may_load=may_load)
             if read.load is not None:

@@ -85,6 +85,8 @@ class FetchSession:
             except RaykafkaError as error:
                 refused.append(failed_partition(part.topic_id, part.partition, error))
                 continue
+            if part.doubtful:
+                self._reader.doubt(replica, part.offset)
             cursor = Cursor(self, replica, part)
             self._cursors.add(cursor)
             self._ready.append(cursor)

@@ -8,6 +8,7 @@ the end of the log, is sent, because a location costs a client more than a few b
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -114,6 +115,11 @@ class PartitionReader:
             return _failed(replica, offset, replica.on_damaged(error))
         except RaykafkaError as error:
             return _failed(replica, offset, error)
+
+    def doubt(self, replica: Replica, offset: int) -> None:
+        """A reader got something there that fails its checksum: verify it before it is read."""
+        with contextlib.suppress(RaykafkaError):  # the read that follows tells what is wrong
+            replica.log.doubt(offset)
 
     def _read(
         self, replica: Replica, offset: int, max_bytes: int, request: FetchRequest

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from raykafka.client.consuming.fetch_plan import PlannedFetch
 from raykafka.model import Endpoint, TopicPartition
 from raykafka.protocol.messages import FetchPartition, FetchRequest
@@ -91,8 +93,12 @@ class FetchSession:
         max_partition_bytes: int,
         isolation: int,
         follower_reads: bool,
+        doubted: Mapping[TopicPartition, int],
     ) -> FetchRequest:
-        """The request that opens this session."""
+        """The request that opens this session.
+
+        ``doubted`` are offsets at which the last batch failed its checksum.
+        """
         return FetchRequest(
             partitions=[
                 FetchPartition(
@@ -101,6 +107,7 @@ class FetchSession:
                     planned.offset,
                     planned.leader_epoch,
                     max_partition_bytes,
+                    doubted.get(partition) == planned.offset,
                 )
                 for partition, planned in self.expected.items()
             ],

@@ -93,6 +93,8 @@ class Fetcher:
         self.sessions_opened = 0
         self._accounts: dict[Endpoint, LeaderAccount] = {}
         self._failures: dict[TopicPartition, FetchFailure] = {}
+        self._doubted: dict[TopicPartition, int] = {}
+        """Where a batch failed its checksum last."""
         self._cutter = FrameCutter(config.mapped_reads, config.check_crcs)
         self._push = config.fetch_min_bytes <= 1
         self._error: RaykafkaError | None = None
@@ -222,6 +224,7 @@ class Fetcher:
             max_partition_bytes=self._config.max_partition_fetch_bytes,
             isolation=int(self._config.isolation_level),
             follower_reads=self._config.follower_fetch_enable,
+            doubted=self._doubted,
         )
         account.session = session
         self.sessions_opened += 1
@@ -362,6 +365,11 @@ class Fetcher:
     def _fail(self, partition: TopicPartition, offset: int, error: RaykafkaError) -> None:
         """A partition cannot go on at ``offset``."""
         self._stale = True
+        if isinstance(error, CorruptMessageError) and self._doubted.get(partition) != offset:
+            # A leader may not know what its disk did: asked again, it looks and gives way.
+            self._doubted[partition] = offset
+            self._retries.pause(partition)
+            return
         if isinstance(error, _SURFACED) or not error.retriable:
             self._failures[partition] = FetchFailure(partition, offset, error)
             return

@@ -5,7 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from raykafka.errors import OffsetOutOfRangeError, RaykafkaError, RequestTimedOutError
+from raykafka.errors import (
+    CorruptMessageError,
+    OffsetOutOfRangeError,
+    RaykafkaError,
+    RequestTimedOutError,
+)
 from raykafka.log.batch_header import verify
 from raykafka.model import PartitionId, TopicId
 from raykafka.protocol.messages import (
@@ -30,6 +35,8 @@ class SimulatedConsumer:
         self.number = number
         self.positions = [0] * partitions
         """Offset of the next record, by partition."""
+        self._doubted = [-1] * partitions
+        """Where a batch failed its checksum last: the next leader is asked to look."""
         self._link = link
         self._checks = checks
 
@@ -45,6 +52,8 @@ class SimulatedConsumer:
             except RaykafkaError as error:
                 if isinstance(error, OffsetOutOfRangeError):
                     self._checks.on_unreadable(partition, self.positions[partition], error)
+                if isinstance(error, CorruptMessageError):
+                    self._doubted[partition] = self.positions[partition]
                 self._link.forget()
                 await self._link.pause()
 
@@ -58,7 +67,10 @@ class SimulatedConsumer:
 
     async def _fetch(self, leader: Leader, partition: int) -> None:
         position = self.positions[partition]
-        wanted = FetchPartition(leader.topic_id, partition, position, leader.epoch, _BYTES)
+        doubtful = self._doubted[partition] == position
+        wanted = FetchPartition(
+            leader.topic_id, partition, position, leader.epoch, _BYTES, doubtful
+        )
         answered: asyncio.Future[tuple[Message | RaykafkaError, memoryview]]
         answered = asyncio.get_running_loop().create_future()
 
