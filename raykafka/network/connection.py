@@ -8,9 +8,12 @@ into a buffer of its own, which whoever handles the frame then owns.
 
 from __future__ import annotations
 
+import asyncio
 import struct
+from collections.abc import Sequence
 from typing import Final
 
+from raykafka.actors.ports import Buffer
 from raykafka.errors import RaykafkaError
 from raykafka.network.buffers import BufferPool
 from raykafka.protocol.framing import MAX_HEADER_BYTES, SIZE_BYTES, check_prefix
@@ -192,3 +195,34 @@ class FrameReceiver:
             header, target = target, NOTHING
         self._target = self._header = None
         self.on_frame(fields, memoryview(header), target)
+
+
+def takes_lines(transport: asyncio.BaseTransport) -> bool:
+    """Whether the transport hands several buffers over at once without joining them.
+
+    asyncio's own joins the lines up to Python 3.11, and from 3.12 on forgets to say that its buffer
+    is full (CVE-2024-12254, mended in 3.12.9 and 3.13.2).
+    """
+    return type(transport).__module__.startswith("uvloop")
+
+
+def write_frame(
+    transport: asyncio.Transport,
+    head: bytes,
+    payload: Sequence[Buffer],
+    size: int,
+    *,
+    lines: bool,
+) -> None:
+    """Write one frame whose payload has ``size`` bytes; large buffers are handed over as they are.
+
+    ``lines`` is what ``takes_lines`` said of the transport.
+    """
+    if size <= JOIN_BYTES or size <= len(payload) * JOIN_EACH_BYTES:
+        transport.write(b"".join((head, *payload)))
+    elif lines:
+        transport.writelines([head, *(memoryview(buffer) for buffer in payload)])
+    else:
+        transport.write(head)
+        for buffer in payload:
+            transport.write(memoryview(buffer))

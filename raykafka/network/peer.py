@@ -24,11 +24,11 @@ from raykafka.model import Endpoint
 from raykafka.network.buffers import BufferPool
 from raykafka.network.connection import (
     CHUNK_BYTES,
-    JOIN_BYTES,
-    JOIN_EACH_BYTES,
     NOTHING,
     Fields,
     FrameReceiver,
+    takes_lines,
+    write_frame,
 )
 from raykafka.network.handshake import ClientHandshake
 from raykafka.network.socket_io import keep_alive
@@ -125,14 +125,7 @@ class TcpPeerConnection(FrameReceiver, asyncio.BufferedProtocol):
         for buffer in payload:
             size += memoryview(buffer).nbytes
         head = request_head(api_key, 0, correlation_id, header, size)
-        if size <= JOIN_BYTES or size <= len(payload) * JOIN_EACH_BYTES:
-            transport.write(b"".join((head, *payload)))
-        elif self._writes_lines:
-            transport.writelines([head, *(memoryview(buffer) for buffer in payload)])
-        else:
-            transport.write(head)
-            for buffer in payload:
-                transport.write(memoryview(buffer))
+        write_frame(transport, head, payload, size, lines=self._writes_lines)
         return correlation_id
 
     async def call(self, api_key: ApiKey, request: Message, *, timeout_s: float) -> Message:
@@ -177,7 +170,7 @@ class TcpPeerConnection(FrameReceiver, asyncio.BufferedProtocol):
         """The socket is connected; the handshake follows."""
         # uvloop's transports have all of asyncio.Transport's methods but are not instances of it.
         self._transport = cast(asyncio.Transport, transport)
-        self._writes_lines = type(transport).__module__.startswith("uvloop")
+        self._writes_lines = takes_lines(transport)
         keep_alive(transport.get_extra_info("socket"))
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -18,7 +18,7 @@ from raykafka.errors import (
     RaykafkaError,
     UnknownServerError,
 )
-from raykafka.network.connection import JOIN_BYTES, JOIN_EACH_BYTES, Fields, FrameReceiver
+from raykafka.network.connection import Fields, FrameReceiver, takes_lines, write_frame
 from raykafka.network.handshake import ServerHandshake
 from raykafka.network.listening import ListenerState
 from raykafka.network.reply import ServerReply
@@ -91,9 +91,7 @@ class ServerConnection(FrameReceiver, asyncio.BufferedProtocol):
         # uvloop's transports have all of asyncio.Transport's methods but are not instances of it.
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(HIGH_WATER_BYTES, LOW_WATER_BYTES)
-        # asyncio's own joins the lines up to Python 3.11, and from 3.12 on forgets to say that its
-        # buffer is full (CVE-2024-12254, mended in 3.12.9 and 3.13.2).
-        self._writes_lines = type(transport).__module__.startswith("uvloop")
+        self._writes_lines = takes_lines(transport)
         keep_alive(transport.get_extra_info("socket"))
         self._state.welcome(self)
 
@@ -298,14 +296,7 @@ class ServerConnection(FrameReceiver, asyncio.BufferedProtocol):
             for buffer in payload:
                 size += memoryview(buffer).nbytes
             head = response_head(correlation_id, header, size)
-            if size <= JOIN_BYTES or size <= len(payload) * JOIN_EACH_BYTES:
-                transport.write(b"".join((head, *payload)))
-            elif self._writes_lines:
-                transport.writelines([head, *(memoryview(buffer) for buffer in payload)])
-            else:
-                transport.write(head)
-                for buffer in payload:
-                    transport.write(memoryview(buffer))
+            write_frame(transport, head, payload, size, lines=self._writes_lines)
         if not self.writable:
             self._state.account(self)
 
