@@ -138,7 +138,10 @@ class ServerConnection(FrameReceiver, asyncio.BufferedProtocol):
         self._discarding = True
         self._stopped = True
         self._carry = b""
-        self._target = None
+        if self._target is not None:
+            # Who announces much and goes leaves no memory taken for what never came.
+            self._target = None
+            self._state.pool.trim()
         self._release_reserved()
 
     def _call(self, callback: Callable[[], None]) -> None:
