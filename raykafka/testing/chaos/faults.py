@@ -113,23 +113,42 @@ def pause_node(deployment: Deployment, random: Random) -> Undo | None:
     return _pause(deployment, deployment.actors_on(random.randrange(NODES)))
 
 
+def _removable(deployment: Deployment) -> list[int]:
+    return [number for number in range(NODES) if number != HEAD and deployment.nodes.is_up(number)]
+
+
+def _add_node(deployment: Deployment, number: int) -> None:
+    """A machine joins once the network lets it: Ray gives up a node that cannot reach its head."""
+    if deployment.namespaces is not None:
+        deployment.namespaces.heal_all()
+    if not deployment.nodes.is_up(number):
+        deployment.nodes.add(number)
+
+
 def remove_node(deployment: Deployment, random: Random) -> Undo | None:
     """A machine is gone, and comes back as a new node of Ray with the old disk."""
-    number = random.choice([number for number in range(NODES) if number != HEAD])
+    numbers = _removable(deployment)
+    if not numbers:
+        return None
+    number = random.choice(numbers)
     deployment.nodes.remove(number)
-    return lambda: deployment.nodes.add(number)
+    return lambda: _add_node(deployment, number)
 
 
 def fail_ray_calls(deployment: Deployment, random: Random) -> Undo | None:
     """A machine is gone, and one comes back on which one in ten Ray calls fails, for this once."""
-    number = random.choice([number for number in range(NODES) if number != HEAD])
+    numbers = _removable(deployment)
+    if not numbers or (deployment.namespaces is not None and deployment.namespaces.are_cut):
+        return None
+    number = random.choice(numbers)
     failures = {"RAY_testing_rpc_failure": json.dumps(RAY_FAILURES)}
     deployment.nodes.remove(number)
     deployment.nodes.add(number, failures)
 
     def replace() -> None:
-        deployment.nodes.remove(number)
-        deployment.nodes.add(number)
+        if deployment.nodes.is_up(number):
+            deployment.nodes.remove(number)
+        _add_node(deployment, number)
 
     return replace
 

@@ -33,6 +33,7 @@ class Namespaces:
         self._subnet = f"{_NETWORK}.{os.getpid() % 250}"
         self._prefix = f"rk{os.getpid() % 100_000}"
         self._count = count
+        self._cut: set[int] = set()
         self._bridge = f"{self._prefix}b"
         self.close()  # what a killed run of the same number has left
         _ip("link", "add", self._bridge, "type", "bridge")
@@ -62,10 +63,22 @@ class Namespaces:
     def cut(self, number: int) -> None:
         """Nothing gets in or out any more; nobody is told."""
         _ip("link", "set", self._outside(number), "down")
+        self._cut.add(number)
 
     def heal(self, number: int) -> None:
         """Everything gets through again."""
         _ip("link", "set", self._outside(number), "up")
+        self._cut.discard(number)
+
+    def heal_all(self) -> None:
+        """Everything gets through to everybody again."""
+        for number in list(self._cut):
+            self.heal(number)
+
+    @property
+    def are_cut(self) -> bool:
+        """Whether some node is cut off now."""
+        return bool(self._cut)
 
     def inside(self, number: int, function: Callable[[], T]) -> T:
         """Call ``function`` in a thread of the namespace; raises what it raises."""

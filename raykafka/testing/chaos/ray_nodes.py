@@ -15,6 +15,7 @@ from raykafka.testing.chaos.namespaces import Namespaces
 
 CPUS: Final = 1
 """What each node offers; raykafka then runs one partition actor on it."""
+_START_WAIT: Final = "RAY_raylet_start_wait_time_s"
 
 
 class RayNodes:
@@ -32,6 +33,8 @@ class RayNodes:
         self._nodes: dict[int, Any] = {}
         # Ray notes the address of the last cluster there; that of others is not to be touched.
         os.environ["RAY_TMPDIR"] = str(temporary)
+        # A node that cannot be started ends the run, and the machine may be busy.
+        os.environ[_START_WAIT] = "120"
         (temporary / "ray").mkdir()
         for number in range(count):
             self.add(number)
