@@ -42,7 +42,8 @@ from raykafka.errors import (
     RaykafkaError,
 )
 from raykafka.model import Endpoint
-from raykafka.protocol.apis import APIS, CONTROLLER
+from raykafka.protocol.api import CONTROLLER
+from raykafka.protocol.apis import APIS
 from raykafka.protocol.messages import ApiKey
 
 logger = logging.getLogger(__name__)

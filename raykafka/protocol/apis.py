@@ -6,254 +6,129 @@ The codecs are built once, here: one typed MessagePack decoder per api and direc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 
 from raykafka.errors import InvalidRequestError, ProtocolError, UnsupportedVersionError
-from raykafka.protocol import messages, operations_messages, quorum_messages, replication_messages
+from raykafka.protocol import (
+    group_messages,
+    messages,
+    operations_messages,
+    quorum_messages,
+    replication_messages,
+    txn_messages,
+)
+from raykafka.protocol.api import CONTROLLER, EVERY_LISTENER, PARTITION, Api
 from raykafka.protocol.messages import ApiKey, ApiVersionRange, ErrorResponse, Message
-
-EVERY_LISTENER: Final = "every listener"
-CONTROLLER: Final = "controller"
-PARTITION: Final = "partition actor"
 
 Encode = Callable[[Message], bytes]
 Decode = Callable[[Any], Message]
 
 
-@dataclass(frozen=True, slots=True)
-class Api:
-    """One row of the table."""
-
-    key: ApiKey
-    request: type[Message]
-    response: type[Message] | None
-    """None for a request that is never answered, except by an error."""
-    served_by: str
-    payload: bool = False
-    """Whether the request may carry a payload."""
-    response_payload: bool = False
-    """Whether the response may carry one."""
-    authenticated: bool = True
-    """Whether the peer must have proven the cluster's secret."""
-    broker_only: bool = False
-    """Whether it must have proven to be a broker, not merely a client."""
-    min_version: int = 0
-    max_version: int = 0
-
+_APIS: Final = (
+    Api(
+        ApiKey.HELLO,
+        messages.HelloRequest,
+        messages.HelloResponse,
+        EVERY_LISTENER,
+        authenticated=False,
+    ),
+    Api(
+        ApiKey.AUTHENTICATE,
+        messages.AuthenticateRequest,
+        messages.AuthenticateResponse,
+        EVERY_LISTENER,
+        authenticated=False,
+    ),
+    Api(ApiKey.METADATA, messages.MetadataRequest, messages.MetadataResponse, CONTROLLER),
+    Api(
+        ApiKey.PRODUCE,
+        messages.ProduceRequest,
+        messages.ProduceResponse,
+        PARTITION,
+        payload=True,
+    ),
+    Api(
+        ApiKey.FETCH,
+        messages.FetchRequest,
+        messages.FetchResponse,
+        PARTITION,
+        response_payload=True,
+    ),
+    Api(ApiKey.FETCH_CREDIT, messages.FetchCreditRequest, None, PARTITION),
+    Api(
+        ApiKey.LIST_OFFSETS,
+        messages.ListOffsetsRequest,
+        messages.ListOffsetsResponse,
+        PARTITION,
+    ),
+    Api(
+        ApiKey.INIT_PRODUCER_ID,
+        messages.InitProducerIdRequest,
+        messages.InitProducerIdResponse,
+        CONTROLLER,
+    ),
+    Api(
+        ApiKey.CREATE_TOPICS,
+        messages.CreateTopicsRequest,
+        messages.CreateTopicsResponse,
+        CONTROLLER,
+    ),
+    Api(
+        ApiKey.DELETE_TOPICS,
+        messages.DeleteTopicsRequest,
+        messages.DeleteTopicsResponse,
+        CONTROLLER,
+    ),
+    Api(
+        ApiKey.CREATE_PARTITIONS,
+        messages.CreatePartitionsRequest,
+        messages.CreatePartitionsResponse,
+        CONTROLLER,
+    ),
+    Api(
+        ApiKey.DESCRIBE_CONFIGS,
+        messages.DescribeConfigsRequest,
+        messages.DescribeConfigsResponse,
+        CONTROLLER,
+    ),
+    Api(
+        ApiKey.ALTER_CONFIGS,
+        messages.AlterConfigsRequest,
+        messages.AlterConfigsResponse,
+        CONTROLLER,
+    ),
+    Api(
+        ApiKey.DELETE_RECORDS,
+        messages.DeleteRecordsRequest,
+        messages.DeleteRecordsResponse,
+        PARTITION,
+    ),
+    Api(
+        ApiKey.DESCRIBE_CLUSTER,
+        messages.DescribeClusterRequest,
+        messages.DescribeClusterResponse,
+        CONTROLLER,
+    ),
+    Api(
+        ApiKey.DESCRIBE_LOG_DIRS,
+        messages.DescribeLogDirsRequest,
+        messages.DescribeLogDirsResponse,
+        PARTITION,
+    ),
+    Api(ApiKey.ADD_COLUMNS, messages.AddColumnsRequest, messages.AddColumnsResponse, CONTROLLER),
+)
 
 APIS: Final[Mapping[ApiKey, Api]] = {
     api.key: api
     for api in (
-        Api(
-            ApiKey.HELLO,
-            messages.HelloRequest,
-            messages.HelloResponse,
-            EVERY_LISTENER,
-            authenticated=False,
-        ),
-        Api(
-            ApiKey.AUTHENTICATE,
-            messages.AuthenticateRequest,
-            messages.AuthenticateResponse,
-            EVERY_LISTENER,
-            authenticated=False,
-        ),
-        Api(ApiKey.METADATA, messages.MetadataRequest, messages.MetadataResponse, CONTROLLER),
-        Api(
-            ApiKey.PRODUCE,
-            messages.ProduceRequest,
-            messages.ProduceResponse,
-            PARTITION,
-            payload=True,
-        ),
-        Api(
-            ApiKey.FETCH,
-            messages.FetchRequest,
-            messages.FetchResponse,
-            PARTITION,
-            response_payload=True,
-        ),
-        Api(ApiKey.FETCH_CREDIT, messages.FetchCreditRequest, None, PARTITION),
-        Api(
-            ApiKey.LIST_OFFSETS,
-            messages.ListOffsetsRequest,
-            messages.ListOffsetsResponse,
-            PARTITION,
-        ),
-        Api(
-            ApiKey.INIT_PRODUCER_ID,
-            messages.InitProducerIdRequest,
-            messages.InitProducerIdResponse,
-            CONTROLLER,
-        ),
-        Api(
-            ApiKey.CREATE_TOPICS,
-            messages.CreateTopicsRequest,
-            messages.CreateTopicsResponse,
-            CONTROLLER,
-        ),
-        Api(
-            ApiKey.DELETE_TOPICS,
-            messages.DeleteTopicsRequest,
-            messages.DeleteTopicsResponse,
-            CONTROLLER,
-        ),
-        Api(
-            ApiKey.CREATE_PARTITIONS,
-            messages.CreatePartitionsRequest,
-            messages.CreatePartitionsResponse,
-            CONTROLLER,
-        ),
-        Api(
-            ApiKey.DESCRIBE_CONFIGS,
-            messages.DescribeConfigsRequest,
-            messages.DescribeConfigsResponse,
-            CONTROLLER,
-        ),
-        Api(
-            ApiKey.ALTER_CONFIGS,
-            messages.AlterConfigsRequest,
-            messages.AlterConfigsResponse,
-            CONTROLLER,
-        ),
-        Api(
-            ApiKey.DELETE_RECORDS,
-            messages.DeleteRecordsRequest,
-            messages.DeleteRecordsResponse,
-            PARTITION,
-        ),
-        Api(
-            ApiKey.DESCRIBE_CLUSTER,
-            messages.DescribeClusterRequest,
-            messages.DescribeClusterResponse,
-            CONTROLLER,
-        ),
-        Api(
-            ApiKey.DESCRIBE_LOG_DIRS,
-            messages.DescribeLogDirsRequest,
-            messages.DescribeLogDirsResponse,
-            PARTITION,
-        ),
-        Api(
-            ApiKey.ADD_COLUMNS, messages.AddColumnsRequest, messages.AddColumnsResponse, CONTROLLER
-        ),
-        Api(
-            ApiKey.REPLICATE,
-            replication_messages.ReplicateRequest,
-            replication_messages.ReplicateResponse,
-            PARTITION,
-            response_payload=True,
-            broker_only=True,
-        ),
-        Api(
-            ApiKey.REPLICA_POSITION,
-            replication_messages.ReplicaPositionRequest,
-            None,
-            PARTITION,
-            broker_only=True,
-        ),
-        Api(
-            ApiKey.ACTOR_HEARTBEAT,
-            replication_messages.ActorHeartbeatRequest,
-            replication_messages.ActorHeartbeatResponse,
-            CONTROLLER,
-            broker_only=True,
-        ),
-        Api(
-            ApiKey.ALTER_PARTITIONS,
-            replication_messages.AlterPartitionsRequest,
-            replication_messages.AlterPartitionsResponse,
-            CONTROLLER,
-            broker_only=True,
-        ),
-        Api(
-            ApiKey.FAIL_REPLICAS,
-            replication_messages.FailReplicasRequest,
-            replication_messages.FailReplicasResponse,
-            CONTROLLER,
-            broker_only=True,
-        ),
-        Api(
-            ApiKey.QUORUM_VOTE,
-            quorum_messages.QuorumVoteRequest,
-            quorum_messages.QuorumVoteResponse,
-            CONTROLLER,
-            broker_only=True,
-        ),
-        Api(
-            ApiKey.QUORUM_APPEND,
-            quorum_messages.QuorumAppendRequest,
-            quorum_messages.QuorumAppendResponse,
-            CONTROLLER,
-            payload=True,
-            broker_only=True,
-        ),
-        Api(
-            ApiKey.END_QUORUM_EPOCH,
-            quorum_messages.EndQuorumEpochRequest,
-            None,
-            CONTROLLER,
-            broker_only=True,
-        ),
-        Api(
-            ApiKey.FETCH_SNAPSHOT,
-            quorum_messages.FetchSnapshotRequest,
-            quorum_messages.FetchSnapshotResponse,
-            CONTROLLER,
-            response_payload=True,
-            broker_only=True,
-        ),
-        Api(
-            ApiKey.DESCRIBE_QUORUM,
-            quorum_messages.DescribeQuorumRequest,
-            quorum_messages.DescribeQuorumResponse,
-            CONTROLLER,
-        ),
-        Api(
-            ApiKey.ALTER_PARTITION_REASSIGNMENTS,
-            operations_messages.AlterPartitionReassignmentsRequest,
-            operations_messages.AlterPartitionReassignmentsResponse,
-            CONTROLLER,
-        ),
-        Api(
-            ApiKey.LIST_PARTITION_REASSIGNMENTS,
-            operations_messages.ListPartitionReassignmentsRequest,
-            operations_messages.ListPartitionReassignmentsResponse,
-            CONTROLLER,
-        ),
-        Api(
-            ApiKey.ELECT_LEADERS,
-            operations_messages.ElectLeadersRequest,
-            operations_messages.ElectLeadersResponse,
-            CONTROLLER,
-        ),
-        Api(
-            ApiKey.DESCRIBE_BROKERS,
-            operations_messages.DescribeBrokersRequest,
-            operations_messages.DescribeBrokersResponse,
-            CONTROLLER,
-        ),
-        Api(
-            ApiKey.DRAIN_BROKER,
-            operations_messages.DrainBrokerRequest,
-            operations_messages.DrainBrokerResponse,
-            CONTROLLER,
-        ),
-        Api(
-            ApiKey.RESTART_BROKER,
-            operations_messages.RestartBrokerRequest,
-            operations_messages.RestartBrokerResponse,
-            CONTROLLER,
-        ),
-        Api(
-            ApiKey.UNREGISTER_BROKER,
-            operations_messages.UnregisterBrokerRequest,
-            operations_messages.UnregisterBrokerResponse,
-            CONTROLLER,
-        ),
+        *_APIS,
+        *replication_messages.APIS,
+        *quorum_messages.APIS,
+        *operations_messages.APIS,
+        *group_messages.APIS,
+        *txn_messages.APIS,
     )
 }
 

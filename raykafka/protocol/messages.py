@@ -50,6 +50,25 @@ class ApiKey(enum.IntEnum):
     DRAIN_BROKER = 20044
     RESTART_BROKER = 20045
     UNREGISTER_BROKER = 20046
+    FIND_COORDINATOR = 20049
+    CONSUMER_GROUP_HEARTBEAT = 20050
+    OFFSET_COMMIT = 20051
+    OFFSET_FETCH = 20052
+    OFFSET_DELETE = 20053
+    TXN_OFFSET_COMMIT = 20054
+    LIST_GROUPS = 20055
+    DESCRIBE_GROUPS = 20056
+    DELETE_GROUPS = 20057
+    REMOVE_MEMBERS = 20058
+    INIT_TRANSACTION = 20070
+    ADD_PARTITIONS_TO_TXN = 20071
+    PREPARE_TXN = 20072
+    END_TXN = 20073
+    WRITE_TXN_MARKERS = 20074
+    DESCRIBE_TRANSACTIONS = 20075
+    LIST_TRANSACTIONS = 20076
+    DESCRIBE_PRODUCERS = 20077
+    ABORT_TRANSACTION = 20078
 
     __hash__ = int.__hash__
     """Enum's own goes through the name, in Python; keys are looked up for every frame."""
@@ -121,6 +140,8 @@ class MetadataRequest(Message, frozen=True):
     """``topics=None`` asks for all of them."""
 
     topics: list[str] | None = None
+    known_offset: int = -1
+    """The answer is empty when nothing has changed since that ``metadata_offset``."""
 
 
 class BrokerInfo(Message, frozen=True):
@@ -201,6 +222,9 @@ class ProduceRequest(Message, frozen=True):
     leader_epoch: int
     acks: int = -1
     timeout_ms: int = 30_000
+    transactional_id: str = ""
+    """Whose transaction a transactional batch belongs to; the leader asks its coordinator whether
+    it is open, and takes part in it from then on (KIP-890)."""
 
 
 class ProduceResponse(Message, frozen=True):
@@ -269,6 +293,9 @@ class FetchedPartition(Message, frozen=True):
     """Sizes of the batches in the payload, in order; empty when ``mapped`` is set."""
     mapped: MappedSegment | None = None
     mapped_count: int = 0
+    next_offset: int = -1
+    """Where to read on, when that is not behind the last batch of the answer: markers, and for
+    ``read_committed`` what was aborted, are left out by the server. -1: behind the last batch."""
     error_code: int = 0
     error_message: str = ""
 

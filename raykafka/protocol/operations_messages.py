@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from raykafka.protocol.messages import Message
+from typing import Final
+
+from raykafka.protocol.api import CONTROLLER, Api
+from raykafka.protocol.messages import ApiKey, Message
 
 
 class PartitionName(Message, frozen=True):
@@ -147,3 +150,49 @@ class UnregisterBrokerRequest(Message, frozen=True):
 class UnregisterBrokerResponse(Message, frozen=True):
     error_code: int = 0
     error_message: str = ""
+
+
+APIS: Final = (
+    Api(
+        ApiKey.ALTER_PARTITION_REASSIGNMENTS,
+        AlterPartitionReassignmentsRequest,
+        AlterPartitionReassignmentsResponse,
+        CONTROLLER,
+    ),
+    Api(
+        ApiKey.LIST_PARTITION_REASSIGNMENTS,
+        ListPartitionReassignmentsRequest,
+        ListPartitionReassignmentsResponse,
+        CONTROLLER,
+    ),
+    Api(
+        ApiKey.ELECT_LEADERS,
+        ElectLeadersRequest,
+        ElectLeadersResponse,
+        CONTROLLER,
+    ),
+    Api(
+        ApiKey.DESCRIBE_BROKERS,
+        DescribeBrokersRequest,
+        DescribeBrokersResponse,
+        CONTROLLER,
+    ),
+    Api(
+        ApiKey.DRAIN_BROKER,
+        DrainBrokerRequest,
+        DrainBrokerResponse,
+        CONTROLLER,
+    ),
+    Api(
+        ApiKey.RESTART_BROKER,
+        RestartBrokerRequest,
+        RestartBrokerResponse,
+        CONTROLLER,
+    ),
+    Api(
+        ApiKey.UNREGISTER_BROKER,
+        UnregisterBrokerRequest,
+        UnregisterBrokerResponse,
+        CONTROLLER,
+    ),
+)

@@ -6,7 +6,10 @@ stand as arrays. Accepted only on connections that have proven the broker's role
 
 from __future__ import annotations
 
-from raykafka.protocol.messages import Message
+from typing import Final
+
+from raykafka.protocol.api import CONTROLLER, Api
+from raykafka.protocol.messages import ApiKey, Message
 from raykafka.quorum.messages import EpochRun, OffsetAndEpoch
 from raykafka.quorum.voters import ReplicaKey, VotersAt
 
@@ -115,3 +118,43 @@ class DescribeQuorumResponse(Message, frozen=True):
     replicas: list[QuorumReplicaInfo] = []
     error_code: int = 0
     error_message: str = ""
+
+
+APIS: Final = (
+    Api(
+        ApiKey.QUORUM_VOTE,
+        QuorumVoteRequest,
+        QuorumVoteResponse,
+        CONTROLLER,
+        broker_only=True,
+    ),
+    Api(
+        ApiKey.QUORUM_APPEND,
+        QuorumAppendRequest,
+        QuorumAppendResponse,
+        CONTROLLER,
+        payload=True,
+        broker_only=True,
+    ),
+    Api(
+        ApiKey.END_QUORUM_EPOCH,
+        EndQuorumEpochRequest,
+        None,
+        CONTROLLER,
+        broker_only=True,
+    ),
+    Api(
+        ApiKey.FETCH_SNAPSHOT,
+        FetchSnapshotRequest,
+        FetchSnapshotResponse,
+        CONTROLLER,
+        response_payload=True,
+        broker_only=True,
+    ),
+    Api(
+        ApiKey.DESCRIBE_QUORUM,
+        DescribeQuorumRequest,
+        DescribeQuorumResponse,
+        CONTROLLER,
+    ),
+)

@@ -5,9 +5,12 @@ Accepted only on connections that have proven the broker's role (CVE-2018-1288 i
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
-from raykafka.protocol.messages import Message
+from raykafka.protocol.api import CONTROLLER, PARTITION, Api
+from raykafka.protocol.messages import ApiKey, Message
 
 
 class ReplicateRequest(Message, frozen=True):
@@ -153,3 +156,43 @@ class FailReplicasRequest(Message, frozen=True):
 class FailReplicasResponse(Message, frozen=True):
     error_code: int = 0
     error_message: str = ""
+
+
+APIS: Final = (
+    Api(
+        ApiKey.REPLICATE,
+        ReplicateRequest,
+        ReplicateResponse,
+        PARTITION,
+        response_payload=True,
+        broker_only=True,
+    ),
+    Api(
+        ApiKey.REPLICA_POSITION,
+        ReplicaPositionRequest,
+        None,
+        PARTITION,
+        broker_only=True,
+    ),
+    Api(
+        ApiKey.ACTOR_HEARTBEAT,
+        ActorHeartbeatRequest,
+        ActorHeartbeatResponse,
+        CONTROLLER,
+        broker_only=True,
+    ),
+    Api(
+        ApiKey.ALTER_PARTITIONS,
+        AlterPartitionsRequest,
+        AlterPartitionsResponse,
+        CONTROLLER,
+        broker_only=True,
+    ),
+    Api(
+        ApiKey.FAIL_REPLICAS,
+        FailReplicasRequest,
+        FailReplicasResponse,
+        CONTROLLER,
+        broker_only=True,
+    ),
+)
