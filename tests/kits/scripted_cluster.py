@@ -98,6 +98,7 @@ class Leader:
             ApiKey.FETCH: self.on_fetch,
             ApiKey.FETCH_CREDIT: self.on_credit,
             ApiKey.LIST_OFFSETS: self.on_list_offsets,
+            **self.cluster.leader_handlers(self.number),
         }
         self.listener = TcpListener(_spec(f"leader-{self.number}"), handlers)
         self.endpoint = await self.listener.start()
@@ -225,6 +226,9 @@ class ScriptedCluster:
         self.served_to = 0
         self.tamper: Callable[[Sequence[Any]], Sequence[Any]] = lambda chunks: chunks
         """Applied to the payload of every fetch."""
+        self.leader_handlers: Callable[[int], dict[ApiKey, Any]] = lambda number: {}
+        """What else each leader serves, and below the controller; set before they start."""
+        self.controller_handlers: dict[ApiKey, Any] = {}
         self._ids = 0
         self._thread = LoopThread("scripted-cluster")
         self._controller: TcpListener | None = None
@@ -371,7 +375,8 @@ class ScriptedCluster:
     async def _start(self) -> None:
         for leader in self.leaders:
             await leader.start()
-        self._controller = TcpListener(_spec("controller"), {ApiKey.METADATA: self._on_metadata})
+        handlers = {ApiKey.METADATA: self._on_metadata, **self.controller_handlers}
+        self._controller = TcpListener(_spec("controller"), handlers)
         endpoint = await self._controller.start()
         self.bootstrap = StaticBootstrap(BootstrapInfo("c1", "scripted", endpoint, SECRET))
 

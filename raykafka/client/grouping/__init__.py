@@ -1,0 +1,1 @@
+"""Clients of the coordinators: how they are found, membership of groups, committed offsets."""
