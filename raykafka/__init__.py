@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from raykafka.errors import KafkaError as KafkaError
     from raykafka.errors import RaykafkaError as RaykafkaError
     from raykafka.model import Acks as Acks
+    from raykafka.model import ConsumerGroupMetadata as ConsumerGroupMetadata
     from raykafka.model import IsolationLevel as IsolationLevel
+    from raykafka.model import OffsetAndMetadata as OffsetAndMetadata
     from raykafka.model import OffsetAndTimestamp as OffsetAndTimestamp
     from raykafka.model import RecordMetadata as RecordMetadata
     from raykafka.model import TopicPartition as TopicPartition
@@ -44,10 +46,12 @@ _MODULE_OF = {
     "ConfigChange": "raykafka.protocol.messages",
     "ConfigResource": "raykafka.protocol.messages",
     "Consumer": "raykafka.client.consumer",
+    "ConsumerGroupMetadata": "raykafka.model",
     "ConsumerRecord": "raykafka.client.consuming.records",
     "IsolationLevel": "raykafka.model",
     "KafkaError": "raykafka.errors",
     "NewTopic": "raykafka.client.admin",
+    "OffsetAndMetadata": "raykafka.model",
     "OffsetAndTimestamp": "raykafka.model",
     "Producer": "raykafka.client.producer",
     "RaykafkaError": "raykafka.errors",

@@ -380,6 +380,8 @@ class ProtocolError(ClientError, code=-1009):
     """The peer sent something that the protocol does not allow; the connection was closed."""
 class MappedReadError(ClientError, code=-1010, retriable=True):
     """The segment file cannot be mapped here; fetch its bytes over the connection instead."""
+class CommitFailedError(ClientError, code=-1011):
+    """The member is no longer in the group, so its offsets were not committed; poll rejoins."""
 # fmt: on
 
 

@@ -91,6 +91,24 @@ class OffsetAndTimestamp(NamedTuple):
     leader_epoch: int
 
 
+class OffsetAndMetadata(NamedTuple):
+    """A committed offset: that of the next record to read, and a note that is kept with it."""
+
+    offset: int
+    metadata: str = ""
+    leader_epoch: int = NO_LEADER_EPOCH
+
+
+class ConsumerGroupMetadata(NamedTuple):
+    """Who commits: what a producer needs to commit a consumer's offsets with a transaction."""
+
+    group_id: str
+    member_epoch: int = -1
+    """-1 for somebody who is not a member (Kafka calls it the generation id)."""
+    member_id: str = ""
+    group_instance_id: str = ""
+
+
 class RecordMetadata(NamedTuple):
     """Where an acknowledged record stands in the log.
 
