@@ -11,7 +11,11 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from raykafka.actors.coordinating.host import CoordinatorHost
+from raykafka.actors.coordinating.kind import CoordinatorContext
+from raykafka.actors.coordinating.kinds import service_kinds
 from raykafka.actors.environment import Environment
+from raykafka.actors.peers import Peers
 from raykafka.actors.ports import (
     ActorStarted,
     AssignmentResult,
@@ -31,6 +35,7 @@ from raykafka.actors.replicas.following import Following
 from raykafka.actors.replicas.lease import Lease
 from raykafka.actors.replicas.listening import listen
 from raykafka.actors.replicas.outlets import HighWatermarks, Outlets
+from raykafka.actors.replicas.own_appends import OwnAppends
 from raykafka.actors.replicas.produce import ProduceHandler
 from raykafka.actors.replicas.queries import QueryHandler
 from raykafka.actors.replicas.reading import PartitionReader
@@ -40,6 +45,7 @@ from raykafka.actors.replicas.throttle import Throttle
 from raykafka.actors.replicas.upkeep import Upkeep
 from raykafka.actors.replicas.waiting import WakeQueue
 from raykafka.actors.requests import RequestTasks
+from raykafka.clock import Clock
 from raykafka.config import BrokerConfig
 from raykafka.errors import IllegalStateError, NotLeaderOrFollowerError, RaykafkaError
 from raykafka.model import Endpoint
@@ -67,6 +73,8 @@ class _Parts:
     upkeep: Upkeep
     reader: PartitionReader
     requests: RequestTasks
+    coordinators: CoordinatorHost
+    peers: Peers
     listener: Listener
 
 
@@ -128,6 +136,8 @@ class PartitionActor:
                 return
             await parts.listener.close()
             await parts.requests.close()
+            await parts.coordinators.close()
+            await parts.peers.close()
             await parts.channel.close()
             parts.reader.close()
             parts.upkeep.stop()
@@ -151,6 +161,8 @@ class PartitionActor:
                 parts.flusher.abandon()
                 await parts.listener.close()
                 await parts.requests.close()
+                await parts.coordinators.close()
+                await parts.peers.close()
                 await parts.channel.close()
                 parts.reader.close()
                 parts.high_watermarks.close()
@@ -162,16 +174,12 @@ class PartitionActor:
         config = BrokerConfig.parse(self.spec.configs)
         loop = asyncio.get_running_loop()
         environment, clock, replicas = self._environment, self._clock, self._replicas
-        path, usage_of = self._directory.path, environment.disk_usage
-        store = environment.store_factory(path)
-        reserve = disk_reserve(path, config.disk_reserve_bytes, usage_of)
-        disk_guard = DiskGuard(path, reserve, clock=clock, usage_of=usage_of)
+        store = environment.store_factory(self._directory.path)
+        disk_guard = self._guard_disk(config)
         channel = ControllerChannel(
             self.spec, config, environment.connector, clock, self._lease, self._replaced.set
         )
-        high_watermarks = HighWatermarks(loop)
-        wake = WakeQueue(loop)
-        turn = asyncio.Lock()
+        high_watermarks, wake, turn = HighWatermarks(loop), WakeQueue(loop), asyncio.Lock()
         flusher = Flusher(
             loop,
             environment.group_commit,
@@ -187,17 +195,23 @@ class PartitionActor:
             self._on_log_failed,
         )
         reader = PartitionReader(environment.host_id)
-        requests = RequestTasks()
-        throttle = Throttle()
+        requests, throttle = RequestTasks(), Throttle()
+        peers = Peers(
+            environment.connector, self.spec.secret, self.spec.name, clock, channel.controllers
+        )
+        coordinators = _coordinators(
+            config, OwnAppends(wake, flusher, clock), self._lease, clock, peers
+        )
         handlers = _handlers(
             ProduceHandler(replicas, wake, flusher, disk_guard, clock),
             FetchHandler(replicas, reader, loop, clock, config.max_parked_fetches),
             QueryHandler(replicas, disk_guard, clock, self.spec.broker_id),
             CopyHandler(replicas, reader, throttle, clock),
             requests,
+            coordinators,
         )
         listener, endpoint = await listen(environment.listener_factory, self.spec, config, handlers)
-        outlets = Outlets(wake, high_watermarks, channel, throttle)
+        outlets = Outlets(wake, high_watermarks, channel, throttle, coordinators)
         assigner = Assigner(
             replicas,
             store,
@@ -223,9 +237,16 @@ class PartitionActor:
             upkeep,
             reader,
             requests,
+            coordinators,
+            peers,
             listener,
         )
         return ActorStarted(self.pid, endpoint)
+
+    def _guard_disk(self, config: BrokerConfig) -> DiskGuard:
+        path, usage_of = self._directory.path, self._environment.disk_usage
+        reserve = disk_reserve(path, config.disk_reserve_bytes, usage_of)
+        return DiskGuard(path, reserve, clock=self._clock, usage_of=usage_of)
 
     async def _connect(self, endpoint: Endpoint) -> PeerConnection:
         return await self._environment.connector(
@@ -257,6 +278,13 @@ class PartitionActor:
         return clean
 
 
+def _coordinators(
+    config: BrokerConfig, appends: OwnAppends, lease: Lease, clock: Clock, peers: Peers
+) -> CoordinatorHost:
+    kinds = service_kinds(CoordinatorContext(config.coordinators, clock, peers))
+    return CoordinatorHost(kinds, appends, lease, clock, peers)
+
+
 def _close_logs(replicas: Sequence[Replica]) -> bool:
     """Runs in a thread; a log that does not close is recovered at the next start."""
     clean = True
@@ -276,8 +304,10 @@ def _handlers(
     queries: QueryHandler,
     copies: CopyHandler,
     requests: RequestTasks,
+    coordinators: CoordinatorHost,
 ) -> Mapping[ApiKey, Handler]:
     return {
+        **coordinators.handlers(),
         ApiKey.PRODUCE: produce.handle,
         ApiKey.FETCH: fetch.handle_fetch,
         ApiKey.FETCH_CREDIT: fetch.handle_credit,

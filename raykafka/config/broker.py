@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Final
 
+from raykafka.config.coordinators import COORDINATOR_KEYS, CoordinatorConfig
 from raykafka.config.definition import (
     ConfigKey,
     ConfigTable,
@@ -312,6 +313,7 @@ _OWN_BROKER_KEYS = (
 BROKER: Final = ConfigTable(
     "broker",
     _OWN_BROKER_KEYS
+    + COORDINATOR_KEYS
     + tuple(_default_of_topics(key) for key in TOPIC if key.name in _BROKER_NAME_OF),
 )
 """Keys of brokers; the cluster's controller reads the same ones."""
@@ -349,6 +351,8 @@ class BrokerConfig:
     socket_request_max_bytes: int
     topic_defaults: TopicConfig
     """What topics have where they set nothing themselves."""
+    coordinators: CoordinatorConfig
+    """Of internal topics, groups and transactions."""
 
     @classmethod
     def parse(cls, settings: Mapping[str, object] | None = None) -> BrokerConfig:
@@ -362,7 +366,12 @@ class BrokerConfig:
             TOPIC.find(name).field_name: values[BROKER.find(broker_name).field_name]
             for name, broker_name in _BROKER_NAME_OF.items()
         }
-        config = cls(**own, topic_defaults=replace(DEFAULT_TOPIC, **topic))  # type: ignore[arg-type]
+        coordinators = {key.field_name: values[key.field_name] for key in COORDINATOR_KEYS}
+        config = cls(
+            **own,  # type: ignore[arg-type]
+            topic_defaults=replace(DEFAULT_TOPIC, **topic),  # type: ignore[arg-type]
+            coordinators=CoordinatorConfig(**coordinators),  # type: ignore[arg-type]
+        )
         if config.broker_session_timeout_ms <= config.broker_heartbeat_interval_ms:
             raise InvalidConfigError(
                 '"broker.session.timeout.ms" must be larger than "broker.heartbeat.interval.ms", '
@@ -383,6 +392,8 @@ class BrokerConfig:
     def to_settings(self) -> dict[str, str]:
         """Every key and its value as text, as ``describe`` shows them."""
         settings = {key.name: render(getattr(self, key.field_name)) for key in _OWN_BROKER_KEYS}
+        for key in COORDINATOR_KEYS:
+            settings[key.name] = render(getattr(self.coordinators, key.field_name))
         topic = self.topic_defaults.to_settings()
         settings.update({broker: topic[name] for name, broker in _BROKER_NAME_OF.items()})
         return settings

@@ -40,12 +40,15 @@ by_scope = pytest.mark.parametrize(("table", "parse"), CONFIGS, ids=[t.scope for
 @by_scope
 def test_every_key_has_a_field_and_its_documented_default(table: ConfigTable, parse: Parse) -> None:
     config = parse({})
-    names = {item.name for item in dataclasses.fields(config)} - {"topic_defaults"}
+    names = {item.name for item in dataclasses.fields(config)} - {"topic_defaults", "coordinators"}
     if table is BROKER:
         assert {key.name for key in table} == set(config.to_settings())
         names |= {key.field_name for key in table}
     assert names == {key.field_name for key in table}
     for key in table:
+        owner = getattr(config, "coordinators", None)
+        if hasattr(owner, key.field_name):
+            assert getattr(owner, key.field_name) == key.parse(key.default)
         if hasattr(config, key.field_name):
             assert getattr(config, key.field_name) == key.parse(key.default)
 

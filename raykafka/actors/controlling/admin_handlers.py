@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from raykafka.actors.controlling.coordinator_topics import CoordinatorTopics
 from raykafka.actors.controlling.keeper import ClusterContext
 from raykafka.actors.controlling.metadata_view import MetadataView, broker_infos
 from raykafka.actors.controlling.reconcile import Reconciler
@@ -64,6 +65,7 @@ class AdminHandlers:
         self._producer_ids = range(0)
         """Durably this controller's, and not handed out yet."""
         self._allocating = asyncio.Lock()
+        self._coordinators = CoordinatorTopics(context, self.create_topics)
 
     def table(self, requests: RequestTasks) -> Mapping[ApiKey, Handler]:
         """The handlers by api, for a listener."""
@@ -76,15 +78,20 @@ class AdminHandlers:
             ApiKey.DESCRIBE_CONFIGS: immediate(self.describe_configs),
             ApiKey.ALTER_CONFIGS: requests.handler(self.alter_configs),
             ApiKey.INIT_PRODUCER_ID: requests.handler(self.init_producer_id),
+            ApiKey.FIND_COORDINATOR: requests.handler(self._coordinators.find),
         }
 
     def metadata(self, request: messages.MetadataRequest) -> messages.MetadataResponse:
         """Answered from the durable image alone."""
-        image = self._shell.view
+        image, offset = self._shell.view, self._shell.view_offset
+        if offset == request.known_offset:
+            return messages.MetadataResponse(
+                image.cluster_id, image.cluster_name, offset, brokers=[], topics=[]
+            )
         return messages.MetadataResponse(
             cluster_id=image.cluster_id,
             cluster_name=image.cluster_name,
-            metadata_offset=self._shell.view_offset,
+            metadata_offset=offset,
             brokers=broker_infos(image),
             topics=self._view.topics(image, request.topics),
         )

@@ -80,6 +80,10 @@ class ControllerChannel:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
+    def controllers(self) -> Sequence[Endpoint]:
+        """Voters that may be active, as far as is known, the likeliest first."""
+        return self._controllers
+
     def start(self) -> None:
         """Begin to renew the lease; an actor that knows no controller keeps what it has."""
         if self._controllers:

@@ -25,6 +25,16 @@ class Proposals(Protocol):
         """The replica's log cannot be used: another one shall lead."""
 
 
+class Leadership(Protocol):
+    """Hears of replicas that begin or cease to lead."""
+
+    def led(self, replica: Replica) -> None:
+        """The replica leads in a new epoch."""
+
+    def unled(self, replica: Replica) -> None:
+        """The replica leads no more."""
+
+
 class HighWatermarks:
     """Tells followers how far their partition is committed when no batch is on its way to do so."""
 
@@ -56,7 +66,7 @@ class HighWatermarks:
 class Outlets:
     """What a replica reaches beyond itself."""
 
-    __slots__ = ("high_watermarks", "proposals", "throttle", "wake")
+    __slots__ = ("high_watermarks", "leadership", "proposals", "throttle", "wake")
 
     def __init__(
         self,
@@ -64,7 +74,9 @@ class Outlets:
         high_watermarks: HighWatermarks,
         proposals: Proposals,
         throttle: Throttle,
+        leadership: Leadership,
     ) -> None:
+        self.leadership = leadership
         self.wake = wake
         self.high_watermarks = high_watermarks
         self.proposals = proposals

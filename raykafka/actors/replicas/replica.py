@@ -149,6 +149,7 @@ class Replica:
         if not again:
             self._forget_former_leader()
             self._end_streams()
+            self.outlets.leadership.led(self)
 
     def follow(self, assignment: PartitionAssignment, *, now_ms: int) -> None:
         """Follow the leader of ``assignment``; with none known, wait for one.
@@ -158,6 +159,7 @@ class Replica:
         event = BecomeFollower(assignment.leader_epoch, assignment.leader_id)
         effects = self.machine.on_event(event, now_ms=now_ms)
         self.gone = None
+        self.outlets.leadership.unled(self)
         self._forget_former_leader()
         self._send_away(
             NotLeaderOrFollowerError(
@@ -206,6 +208,7 @@ class Replica:
             if isinstance(effect, ReplyProduce):
                 answer_produce(effect.token, error)
         self.gone = error
+        self.outlets.leadership.unled(self)
         self._send_away(error)
 
     def _send_away(self, error: RaykafkaError) -> None:

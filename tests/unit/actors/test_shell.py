@@ -5,13 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from shell_kit import Add, LoopbackListener, MemoryDisk, MemoryLog, SumMachine, until
+from shell_kit import Add, MemoryDisk, MemoryLog, SumMachine, until
 
 from raykafka import errors
-from raykafka.actors.coordinator import CoordinatorActor, Service
-from raykafka.actors.ports import ListenerSpec
 from raykafka.actors.shell import ShellState, StateMachineShell
-from raykafka.protocol.messages import ApiKey, InitProducerIdRequest, InitProducerIdResponse
 from raykafka.testing.manual_clock import ManualClock
 
 
@@ -188,44 +185,5 @@ def test_a_log_that_cannot_be_opened_is_reported_by_load() -> None:
             await shell.load()
         with pytest.raises(errors.CoordinatorNotAvailableError):
             await shell.submit(Add(1))
-
-    asyncio.run(run())
-
-
-def test_a_coordinator_serves_its_machine() -> None:
-    async def run() -> None:
-        disk = MemoryDisk()
-        for expected in (4, 8):
-            listeners: list[LoopbackListener] = []
-
-            def make_listener(spec: ListenerSpec, handlers: object) -> LoopbackListener:
-                listeners.append(LoopbackListener(spec, handlers))  # noqa: B023
-                return listeners[-1]  # noqa: B023
-
-            actor = CoordinatorActor(
-                ListenerSpec("h", 0, "c", "sums", 1, b"s"),
-                SumMachine,
-                lambda: MemoryLog(disk),
-                {
-                    ApiKey.INIT_PRODUCER_ID: Service(
-                        lambda request: Add(request.producer_id),
-                        lambda total: InitProducerIdResponse(producer_id=total),
-                    )
-                },
-                make_listener,
-                ManualClock(),
-            )
-            started = await actor.start()
-            assert started.endpoint is not None
-            (listener,) = listeners
-            answer = await listener.ask(
-                ApiKey.INIT_PRODUCER_ID, InitProducerIdRequest(producer_id=4)
-            )
-            assert answer == InitProducerIdResponse(producer_id=expected)
-            refused = await listener.ask(
-                ApiKey.INIT_PRODUCER_ID, InitProducerIdRequest(producer_id=-4)
-            )
-            assert refused.error_code == errors.InvalidRequestError.code
-            await actor.stop()
 
     asyncio.run(run())

@@ -1,0 +1,1 @@
+"""Coordinators: state machines on the logs of internal topics, served where those are led."""

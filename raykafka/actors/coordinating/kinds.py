@@ -1,0 +1,12 @@
+"""Every kind of coordinator that a partition actor can host."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from raykafka.actors.coordinating.kind import CoordinatorContext, ServiceKind
+
+
+def service_kinds(context: CoordinatorContext) -> Sequence[ServiceKind]:
+    """One for each internal topic."""
+    return ()
