@@ -44,7 +44,9 @@ class ConsumerGroupHeartbeatRequest(Message, frozen=True):
     """Joins, keeps up or leaves a group (KIP-848). What is None has not changed since the last.
 
     ``member_epoch``: 0 joins, -1 leaves, -2 leaves for now (static members), else the epoch that
-    the last answer gave.
+    the last answer gave. A member has one heartbeat at a time under way, and beside it one that the
+    coordinator holds back (``max_wait_ms``); after one that was not answered, the next one says
+    everything, with ``owned`` in it.
     """
 
     group_id: str
@@ -70,12 +72,18 @@ class ConsumerGroupHeartbeatRequest(Message, frozen=True):
     """What the member owns; sent with a join and whenever it has changed."""
     share: bool = False
     """A share group's member (KIP-932): several members may have the same partition."""
+    max_wait_ms: int = 0
+    """How long the coordinator may hold the answer back while it has nothing new for the member, at
+    most a third of the session timeout. A heartbeat that is held is answered when the member's
+    assignment changes, when another of the member's arrives, or at the end of this time; the member
+    then sends the next one at once, and so learns of a change without polling for it."""
 
 
 class ConsumerGroupHeartbeatResponse(Message, frozen=True):
     member_id: str = ""
     member_epoch: int = 0
     heartbeat_interval_ms: int = 0
+    """Pause before the next heartbeat of a member that lets none be held."""
     assignment: list[TopicPartitions] | None = None
     """What the member may own now; None where it is as before."""
     error_code: int = 0
