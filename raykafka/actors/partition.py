@@ -196,12 +196,9 @@ class PartitionActor:
         )
         reader = PartitionReader(environment.host_id)
         requests, throttle = RequestTasks(), Throttle()
-        peers = Peers(
-            environment.connector, self.spec.secret, self.spec.name, clock, channel.controllers
-        )
-        coordinators = _coordinators(
-            config, OwnAppends(wake, flusher, clock), self._lease, clock, peers
-        )
+        peers = self._make_peers(channel)
+        appends = OwnAppends(wake, flusher, clock)
+        coordinators = _coordinators(config, appends, self._lease, clock, peers)
         handlers = _handlers(
             ProduceHandler(replicas, wake, flusher, disk_guard, clock),
             FetchHandler(replicas, reader, loop, clock, config.max_parked_fetches),
@@ -242,6 +239,10 @@ class PartitionActor:
             listener,
         )
         return ActorStarted(self.pid, endpoint)
+
+    def _make_peers(self, channel: ControllerChannel) -> Peers:
+        spec, connector = self.spec, self._environment.connector
+        return Peers(connector, spec.secret, spec.name, self._clock, channel.controllers)
 
     def _guard_disk(self, config: BrokerConfig) -> DiskGuard:
         path, usage_of = self._directory.path, self._environment.disk_usage
