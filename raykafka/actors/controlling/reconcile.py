@@ -14,6 +14,7 @@ from raykafka.actors.controlling.broker_keeper import BrokerKeeper, pool_size
 from raykafka.actors.controlling.keeper import ClusterContext, Keeper
 from raykafka.actors.controlling.leader_balance import balance_leaders
 from raykafka.actors.controlling.newcomers import Newcomers
+from raykafka.actors.controlling.phantoms import Phantoms
 from raykafka.actors.controlling.session import Session
 from raykafka.actors.controlling.slot_keeper import SlotKeeper
 from raykafka.actors.ports import NodeInfo
@@ -49,6 +50,7 @@ class Reconciler:
         self._slots: dict[SlotKey, SlotKeeper] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._newcomers = Newcomers()
+        self._phantoms = Phantoms()
         self._progress = asyncio.Event()
         self._heard: set[tuple[SlotKey, int]] = set()
         """Partition actors that have asked for their leases since this controller is active."""
@@ -255,6 +257,10 @@ class Reconciler:
                 self._seen = nodes = await self._nodes()
                 await self._place(nodes)
                 await self._retire_absent(nodes)
+                for phantom in self._phantoms.find(
+                    self._context.image, nodes, self._context.clock.monotonic_ms()
+                ):
+                    await self.retire_broker(phantom)
             except Exception as error:  # noqa: BLE001  # the next look may succeed
                 logger.warning("could not look after the nodes: %r", error)
             await asyncio.sleep(self._context.patience.check_s)

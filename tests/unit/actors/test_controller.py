@@ -16,6 +16,7 @@ from shell_kit import LoopbackListener, until
 
 from raykafka import errors
 from raykafka.actors.controller import ControllerActor
+from raykafka.actors.controlling import phantoms
 from raykafka.actors.controlling.keeper import Patience
 from raykafka.actors.environment import Environment
 from raykafka.actors.ports import ControllerSpec, NodeInfo
@@ -715,6 +716,36 @@ def test_a_machine_that_comes_back_before_its_old_node_is_gone_keeps_its_broker(
         await until(lambda: h.image.brokers[1].node_id == new.node_id)
         await until(lambda: len(h.image.live_brokers()) == 2)
         assert len(h.image.brokers) == 2
+
+    play(Harness(tmp_path), scenario)
+
+
+def test_an_empty_broker_of_a_machine_that_has_another_one_is_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(phantoms, "GONE_MS", 50)
+    twice = [NodeInfo(f"node-{n}", "10.0.0.2", cores=1) for n in (2, 3)]
+
+    async def scenario(h: Harness) -> None:
+        h.world.node_list.extend(twice)
+        await until(lambda: len(h.image.live_brokers()) == 3)
+        empty = next(b.broker_id for b in h.image.live_brokers() if b.node_id == "node-3")
+        await h.create("t", -1, replica_assignments={0: [2 if empty == 1 else 1]})
+        h.world.node_list.remove(twice[1])
+        for actor in [*h.world.brokers(), *h.world.partition_actors()]:
+            if actor.spec.node == twice[1]:
+                actor.die()
+        await until(lambda: empty in h.image.retired)
+        assert len(h.image.live_brokers()) == 2
+
+        h.world.node_list.remove(twice[0])
+        for actor in [*h.world.brokers(), *h.world.partition_actors()]:
+            if actor.spec.node == twice[0]:
+                actor.die()
+        await until(lambda: len(h.image.live_brokers()) == 1)
+        looks = h.world.looks
+        await until(lambda: h.world.looks > looks + 5)
+        assert len(h.image.brokers) == 2, "what holds replicas, or was the last one, stays"
 
     play(Harness(tmp_path), scenario)
 
