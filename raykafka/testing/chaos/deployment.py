@@ -205,6 +205,7 @@ class Deployment:
 
     def is_healthy(self) -> bool:
         """Whether every actor lives and every partition has all of its copies in sync."""
+        self.nodes.revive()
         [topic] = self.admin.describe_topics([TOPIC])
         cluster = self.admin.describe_cluster()
         copies = min(self.replication_factor, NODES)

@@ -72,6 +72,18 @@ class RayNodes:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
+    def revive(self) -> None:
+        """Start nodes again that Ray has given up, as whoever supervises a machine does.
+
+        Ray's head ends every node that it could not reach for about 15 s, soon after it can again.
+        """
+        for number, node in list(self._nodes.items()):
+            [raylet] = node.all_processes["raylet"]
+            if raylet.process.poll() is not None:
+                del self._nodes[number]
+                self._cluster.remove_node(node, allow_graceful=False)
+                self.add(number)
+
     def is_up(self, number: int) -> bool:
         """Whether the node runs."""
         return number in self._nodes
