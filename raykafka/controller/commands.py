@@ -39,6 +39,8 @@ class TopicToCreate(NamedTuple):
     configs: Mapping[str, str] = {}
     schema: bytes = b""
     assignments: Sequence[Sequence[int]] = ()
+    internal: bool = False
+    """Whether a coordinator keeps its state in it; users cannot make these."""
 
 
 class CreateTopics(NamedTuple):

@@ -43,6 +43,7 @@ from raykafka.errors import (
     UnknownTopicOrPartitionError,
     UnsupportedSchemaChangeError,
 )
+from raykafka.internal_topics import INTERNAL_TOPICS
 
 MAX_TOPIC_NAME_LENGTH: Final = 249
 MAX_PARTITIONS: Final = 10_000
@@ -125,6 +126,8 @@ def _plan_topic(
     room: int,
 ) -> TopicCreated:
     validate_topic_name(topic.name)
+    if not topic.internal:
+        _refuse_internal(topic.name, "is made when it is first needed")
     if topic.name in image.topic_ids:
         raise TopicAlreadyExistsError(f"topic {topic.name!r} already exists")
     defaults = settings.broker(image)
@@ -158,6 +161,11 @@ def _plan_topic(
         configs=dict(topic.configs),
         schemas=[topic.schema] if topic.schema else [],
     )
+
+
+def _refuse_internal(name: str, reason: str) -> None:
+    if name in INTERNAL_TOPICS:
+        raise InvalidTopicError(f"topic {name!r} holds the state of coordinators, it {reason}")
 
 
 def _validate_partition_count(name: str, count: int) -> None:
@@ -245,14 +253,17 @@ def delete_topics(image: MetadataImage, command: DeleteTopics) -> Outcome:
     answers: list[TopicAnswer] = []
     for name in command.names:
         topic = image.topic(name)
-        if seen[name] > 1:
-            error: RaykafkaError = InvalidRequestError(f"the request names topic {name!r} twice")
+        try:
+            if seen[name] > 1:
+                raise InvalidRequestError(f"the request names topic {name!r} twice")
+            if topic is None:
+                raise unknown_topic(name)
+            _refuse_internal(name, "cannot be deleted")
+        except RaykafkaError as error:
             answers.append(TopicAnswer(name, error=error))
-        elif topic is None:
-            answers.append(TopicAnswer(name, error=unknown_topic(name)))
-        else:
-            records.append(TopicDeleted(topic.topic_id))
-            answers.append(TopicAnswer(name, topic.topic_id, len(topic.partitions)))
+            continue
+        records.append(TopicDeleted(topic.topic_id))
+        answers.append(TopicAnswer(name, topic.topic_id, len(topic.partitions)))
     return Outcome(records, answers)
 
 
@@ -269,6 +280,7 @@ def create_partitions(image: MetadataImage, command: CreatePartitions) -> Outcom
                 raise InvalidRequestError(f"the request names topic {wanted.name!r} twice")
             if topic is None:
                 raise unknown_topic(wanted.name)
+            _refuse_internal(wanted.name, "keeps its number of partitions: keys belong to them")
             missing = _validate_growth(topic, wanted)
             copies = len(topic.partitions[0].target)
             placements = placer.place(missing, copies, wanted.assignments)

@@ -65,7 +65,7 @@ class AdminHandlers:
         self._producer_ids = range(0)
         """Durably this controller's, and not handed out yet."""
         self._allocating = asyncio.Lock()
-        self._coordinators = CoordinatorTopics(context, self.create_topics)
+        self._coordinators = CoordinatorTopics(context, self.create)
 
     def table(self, requests: RequestTasks) -> Mapping[ApiKey, Handler]:
         """The handlers by api, for a listener."""
@@ -120,15 +120,21 @@ class AdminHandlers:
                     assignments,
                 )
             )
-        if accepted:
-            await self._wait_until_creatable({topic.name for topic in accepted})
-        command = CreateTopics(accepted, request.validate_only)
-        answers: list[TopicAnswer] = list(await self._shell.submit(command))
-        if not request.validate_only:
-            await self._wait_until_online(answers)
+        answers = await self.create(accepted, validate_only=request.validate_only)
         for position, answer in sorted(refused.items()):
             answers.insert(position, answer)
         return messages.CreateTopicsResponse(_topic_results(answers))
+
+    async def create(
+        self, topics: Sequence[TopicToCreate], *, validate_only: bool = False
+    ) -> list[TopicAnswer]:
+        """Returns when they are online, or after a bound."""
+        if topics:
+            await self._wait_until_creatable({topic.name for topic in topics})
+        answers = list(await self._shell.submit(CreateTopics(topics, validate_only)))
+        if not validate_only:
+            await self._wait_until_online(answers)
+        return answers
 
     async def delete_topics(
         self, request: messages.DeleteTopicsRequest

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from raykafka.actors.controlling.keeper import ClusterContext
 from raykafka.config.coordinators import CoordinatorConfig
+from raykafka.controller.commands import TopicAnswer, TopicToCreate
 from raykafka.controller.image import TopicState
 from raykafka.errors import (
     CoordinatorNotAvailableError,
     InvalidRequestError,
     TopicAlreadyExistsError,
-    error_for,
 )
 from raykafka.internal_topics import (
     CONSUMER_OFFSETS,
@@ -20,11 +20,12 @@ from raykafka.internal_topics import (
     SHARE_GROUP_STATE,
     TRANSACTION_STATE,
 )
+from raykafka.model import TopicId
 from raykafka.protocol.group_messages import FindCoordinatorRequest, FindCoordinatorResponse
-from raykafka.protocol.messages import CreateTopicsRequest, CreateTopicsResponse, NewTopic
 
-CreateTopics = Callable[[CreateTopicsRequest], Awaitable[CreateTopicsResponse]]
+CreateTopics = Callable[[Sequence[TopicToCreate]], Awaitable[list[TopicAnswer]]]
 
+_ID_BYTES: Final = 16
 _COPIES_FOR_MIN_ISR: Final = 3
 """From so many copies on two must be in sync."""
 
@@ -35,6 +36,7 @@ class CoordinatorTopics:
     def __init__(self, context: ClusterContext, create: CreateTopics) -> None:
         self._shell = context.shell
         self._settings = context.settings
+        self._random_bytes = context.environment.random_bytes
         self._create = create
 
     async def find(self, request: FindCoordinatorRequest) -> FindCoordinatorResponse:
@@ -57,8 +59,9 @@ class CoordinatorTopics:
         image = self._shell.view
         partitions, copies = _size(self._settings.broker(image).coordinators, name)
         copies = max(1, min(copies, len(image.placeable_brokers())))
-        new = NewTopic(
+        new = TopicToCreate(
             name,
+            TopicId(self._random_bytes(_ID_BYTES).hex()),
             partitions,
             copies,
             {
@@ -67,11 +70,13 @@ class CoordinatorTopics:
                 "min.insync.replicas": "2" if copies >= _COPIES_FOR_MIN_ISR else "1",
                 "unclean.leader.election.enable": "false",
             },
+            internal=True,
         )
-        [made] = (await self._create(CreateTopicsRequest([new]))).topics
-        if made.error_code not in (0, TopicAlreadyExistsError.code):
-            error = error_for(made.error_code, made.error_message)
-            raise CoordinatorNotAvailableError(f"{name} cannot be created yet: {error.message}")
+        [made] = await self._create([new])
+        if made.error is not None and not isinstance(made.error, TopicAlreadyExistsError):
+            raise CoordinatorNotAvailableError(
+                f"{name} cannot be created yet: {made.error.message}"
+            )
         topic = self._shell.view.topic(name)
         if topic is None:
             raise CoordinatorNotAvailableError(f"{name} is being created; try again")

@@ -21,8 +21,9 @@ from raykafka.actors.controlling.keeper import Patience
 from raykafka.actors.environment import Environment
 from raykafka.actors.ports import ControllerSpec, NodeInfo
 from raykafka.clock import Clock, SystemClock
+from raykafka.internal_topics import CONSUMER_OFFSETS
 from raykafka.log.schema import deserialize_schema, serialize_schema
-from raykafka.protocol import messages, operations_messages
+from raykafka.protocol import group_messages, messages, operations_messages
 from raykafka.protocol.messages import ApiKey
 from raykafka.protocol.replication_messages import ActorHeartbeatRequest
 from raykafka.testing.manual_clock import ManualClock
@@ -831,3 +832,44 @@ def test_settings_that_are_wrong_are_refused_at_the_start(tmp_path: Path) -> Non
         assert not (tmp_path / "controller").exists()
 
     asyncio.run(run())
+
+
+def test_the_topics_of_coordinators_are_made_when_they_are_needed_and_by_nobody_else(
+    tmp_path: Path,
+) -> None:
+    async def scenario(h: Harness) -> None:
+        await until(lambda: bool(h.image.live_brokers()))
+        made = await h.create(CONSUMER_OFFSETS, 1)
+        assert made.error_code == errors.InvalidTopicError.code
+        find = group_messages.FindCoordinatorRequest(CONSUMER_OFFSETS)
+        first, second = await asyncio.gather(
+            *(h.ask(ApiKey.FIND_COORDINATOR, find) for _ in range(2))
+        )
+        assert first == second
+        assert first.num_partitions == 8
+        assert h.is_online(CONSUMER_OFFSETS)
+        deleted = await h.ask(
+            ApiKey.DELETE_TOPICS, messages.DeleteTopicsRequest([CONSUMER_OFFSETS])
+        )
+        grown = await h.ask(
+            ApiKey.CREATE_PARTITIONS,
+            messages.CreatePartitionsRequest([messages.NewPartitions(CONSUMER_OFFSETS, 9)]),
+        )
+        for refused in (deleted.topics[0], grown.topics[0]):
+            assert refused.error_code == errors.InvalidTopicError.code
+        other = await h.ask(ApiKey.FIND_COORDINATOR, group_messages.FindCoordinatorRequest("t"))
+        assert other.error_code == errors.InvalidRequestError.code
+
+    play(Harness(tmp_path), scenario)
+
+
+def test_metadata_that_are_known_are_not_sent_again(tmp_path: Path) -> None:
+    async def scenario(h: Harness) -> None:
+        await h.create("t", 3)
+        full = await h.ask(ApiKey.METADATA, messages.MetadataRequest())
+        assert len(full.topics) == 1
+        known = messages.MetadataRequest(known_offset=full.metadata_offset)
+        again = await h.ask(ApiKey.METADATA, known)
+        assert (again.metadata_offset, again.topics) == (full.metadata_offset, [])
+
+    play(Harness(tmp_path), scenario)
