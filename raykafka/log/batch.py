@@ -106,6 +106,7 @@ def encode_batch(
     compression: Compression = Compression.NONE,
     control: bool = False,
     transactional: bool = False,
+    commit: bool = False,
     stats: bytes = b"",
 ) -> EncodedBatch:
     """Encodes records (in the storage schema) for one partition.
@@ -119,7 +120,7 @@ def encode_batch(
     flat = flat_body(batch) if compression is Compression.NONE else None
     layout, body, body_size = flat or _arrow_body(batch, compression)
     fields = (
-        flags_of(compression, control=control, transactional=transactional),
+        flags_of(compression, control=control, transactional=transactional, commit=commit),
         producer_epoch,
         rows,
         producer_id,

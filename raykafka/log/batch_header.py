@@ -35,9 +35,14 @@ MAX_BATCH_BYTES: Final = 2**31 - 1
 
 LOG_APPEND_TIME: Final = 1
 """Leader flag: the append time, not the ``__timestamp`` column, is the records' timestamp."""
-_CONTROL: Final = 1
-_TRANSACTIONAL: Final = 2
-_SPECIAL: Final = _CONTROL | _TRANSACTIONAL
+CONTROL: Final = 1
+TRANSACTIONAL: Final = 2
+SPECIAL: Final = CONTROL | TRANSACTIONAL
+"""Flags of what is no plain batch: ``header.flags & SPECIAL``."""
+_COMMIT: Final = 16
+"""Of a control batch: the marker commits its producer's transaction; without it, it aborts."""
+_LARGEST_FLAGS: Final = 11
+_COMMIT_MARKER: Final = SPECIAL | _COMMIT
 _CODEC_SHIFT: Final = 2
 _CODECS: Final = (Compression.NONE, Compression.LZ4, Compression.ZSTD)
 
@@ -48,6 +53,12 @@ _SLOT = struct.Struct("<qiqHIIBBhIqihqqI")
 """Both parts and the check between them."""
 LEADER_START: Final = SLOT_POSITION + len(MAGIC)
 LEADER_END: Final = LEADER_START + 40
+_FLAGS_AT: Final = LEADER_END + 2
+"""The character of the slot in which the lower flags stand."""
+_BASE64: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_SPECIAL_OF: Final = bytes(
+    _BASE64.find(code) >> 2 & SPECIAL if code in _BASE64 else 0 for code in range(256)
+)
 _CHECKED_BYTES: Final = _LEADER.size
 
 _SEQUENCES: Final = 2**31
@@ -98,16 +109,21 @@ class BatchHeader(NamedTuple):
 
     @property
     def is_control(self) -> bool:
-        return bool(self.flags & _CONTROL)
+        return bool(self.flags & CONTROL)
 
     @property
     def is_transactional(self) -> bool:
-        return bool(self.flags & _TRANSACTIONAL)
+        return bool(self.flags & TRANSACTIONAL)
+
+    @property
+    def is_commit(self) -> bool:
+        """Whether it is the marker of a transaction that was committed."""
+        return self.flags & _COMMIT_MARKER == _COMMIT_MARKER
 
     @property
     def is_special(self) -> bool:
         """Whether it is a control batch or belongs to a transaction."""
-        return self.flags & _SPECIAL != 0
+        return self.flags & SPECIAL != 0
 
     @property
     def compression(self) -> Compression:
@@ -128,13 +144,23 @@ def make_header(fields: tuple[int, ...]) -> BatchHeader:
     return tuple.__new__(BatchHeader, fields)
 
 
-def flags_of(compression: Compression, *, control: bool, transactional: bool) -> int:
-    """The producer part's flags."""
+def flags_of(
+    compression: Compression, *, control: bool, transactional: bool, commit: bool = False
+) -> int:
+    """The producer part's flags; ``commit`` makes a transactional control batch a commit marker."""
     return (
         _CODECS.index(compression) << _CODEC_SHIFT
-        | (_CONTROL if control else 0)
-        | (_TRANSACTIONAL if transactional else 0)
+        | (CONTROL if control else 0)
+        | (TRANSACTIONAL if transactional else 0)
+        | (_COMMIT if commit else 0)
     )
+
+
+def special_flags(message: Message, position: int = 0) -> int:
+    """``CONTROL`` and ``TRANSACTIONAL``, as far as they are set, of the batch that begins at
+    ``position``: without a look at the rest of its header, which has been checked.
+    """
+    return _SPECIAL_OF[message[position + _FLAGS_AT]]
 
 
 def leader_part(fields: tuple[int, ...]) -> bytes:
@@ -188,7 +214,7 @@ def peek_header(message: Message) -> BatchHeader:
         size != metadata_size + body_size
         or size > MAX_BATCH_BYTES
         or not header.record_count
-        or header.flags > 11
+        or (header.flags > _LARGEST_FLAGS and header.flags != _COMMIT_MARKER)
     ):
         raise CorruptMessageError("the batch's header contradicts the message around it")
     return header

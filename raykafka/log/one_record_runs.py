@@ -23,6 +23,7 @@ from raykafka.log.batch_header import (
     LEADER_END,
     LEADER_START,
     MAGIC,
+    TRANSACTIONAL,
     partition_seed,
 )
 from raykafka.log.ipc_message import SLOT_END
@@ -290,7 +291,7 @@ def _fits(slots: npt.NDArray[Any], sizes: _Ints, timestamps: _Ints) -> _Bools:
     fits: _Bools = (
         (np.array(checks, np.uint32) == slots["check"])
         & (slots["version"] == FORMAT_VERSION)
-        & (slots["flags"] == 0)
+        & (slots["flags"] | TRANSACTIONAL == TRANSACTIONAL)
         & (slots["leader_flags"] == 0)
         & (slots["record_count"] == 1)
         & (slots["schema_id"] == 0)

@@ -6,6 +6,8 @@ The rules are those of Kafka's ``ProducerStateManager`` and ``ProducerAppendInfo
 - the last five batches of a producer are remembered, so that one sent again is answered with the
   offset it got the first time, even with five requests in flight;
 - an older epoch is refused; a new one begins at sequence 0;
+- the marker that ends a transaction has a newer epoch than the transaction, so that nothing of it
+  can come behind its end (KIP-890); while it is open, its producer writes nothing else;
 - a producer id that is not known here (new, or expired, or its records are gone) may begin at any
   sequence: Kafka accepts that too, since a producer cannot tell that its state was dropped. So
   ``UnknownProducerIdError`` is never raised here.
@@ -21,12 +23,15 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from raykafka.errors import (
+    ConcurrentTransactionsError,
     CorruptMessageError,
     InvalidProducerEpochError,
     InvalidRecordError,
+    InvalidTxnStateError,
     OutOfOrderSequenceNumberError,
 )
-from raykafka.log.batch_header import BatchHeader
+from raykafka.log.batch_header import CONTROL, SPECIAL, BatchHeader
+from raykafka.log.transactions import Transactions
 
 WINDOW: Final = 5
 """Batches remembered per producer; a producer may not have more requests in flight."""
@@ -40,6 +45,18 @@ class Duplicate(NamedTuple):
     append_time_ms: int
 
 
+class ProducerSummary(NamedTuple):
+    """What a partition knows of a producer."""
+
+    producer_id: int
+    producer_epoch: int
+    last_sequence: int
+    """-1 where no batch of its epoch is here."""
+    last_append_ms: int
+    transaction_start_offset: int
+    """-1 without an open transaction."""
+
+
 class _SeenBatch(NamedTuple):
     base_sequence: int
     last_sequence: int
@@ -48,7 +65,7 @@ class _SeenBatch(NamedTuple):
 
 
 class _Producer:
-    __slots__ = ("batches", "epoch", "last_append_ms", "next_sequence")
+    __slots__ = ("batches", "epoch", "first_offset", "last_append_ms", "next_sequence")
 
     def __init__(self, epoch: int, last_append_ms: int) -> None:
         self.epoch = epoch
@@ -56,6 +73,8 @@ class _Producer:
         self.batches: deque[_SeenBatch] = deque(maxlen=WINDOW)
         self.next_sequence = 0
         """The one that follows the last batch; 0 where none is remembered."""
+        self.first_offset = -1
+        """Where its open transaction begins; -1 without one."""
 
     def note(self, batch: _SeenBatch) -> None:
         """Remember a batch as the last one."""
@@ -74,10 +93,11 @@ class ProducerStates:
     ``append`` once it is in the log, or while the log is replayed.
     """
 
-    __slots__ = ("_producers",)
+    __slots__ = ("_producers", "transactions")
 
     def __init__(self) -> None:
         self._producers: dict[int, _Producer] = {}
+        self.transactions = Transactions()
 
     def __len__(self) -> int:
         return len(self._producers)
@@ -86,8 +106,10 @@ class ProducerStates:
         """None for a batch that may be appended, or what was answered when it came first.
 
         Raises ``OutOfOrderSequenceNumberError`` for a gap or a batch older than the window,
-        ``InvalidProducerEpochError`` for a producer that another one with its id has replaced, and
-        ``InvalidRecordError`` where epoch or sequence are missing.
+        ``InvalidProducerEpochError`` for a producer that another one with its id has replaced,
+        ``InvalidTxnStateError`` for a batch beside the producer's open transaction,
+        ``ConcurrentTransactionsError`` where that is one of an older epoch, whose marker is still
+        to come, and ``InvalidRecordError`` where epoch or sequence are missing.
         """
         if header.producer_id < 0:
             return None
@@ -96,7 +118,8 @@ class ProducerStates:
             known is not None
             and header.base_sequence == known.next_sequence
             and header.producer_epoch == known.epoch
-            and not header.is_control
+            and not header.flags & SPECIAL
+            and known.first_offset < 0
         ):
             return None
         if header.producer_epoch < 0 or (header.base_sequence < 0 and not header.is_control):
@@ -122,6 +145,8 @@ class ProducerStates:
                     header.last_sequence,
                 ):
                     return Duplicate(seen.base_offset, seen.append_time_ms)
+        if known.first_offset >= 0:
+            _check_transaction(header, same_epoch=same_epoch)
         expected = known.next_sequence if same_epoch else 0
         if header.base_sequence != expected:
             raise OutOfOrderSequenceNumberError(
@@ -144,24 +169,69 @@ class ProducerStates:
             producer.batches.clear()
             producer.next_sequence = 0
         producer.last_append_ms = header.append_time_ms
-        if not header.is_control:
-            producer.note(
-                _SeenBatch(
-                    header.base_sequence,
-                    header.last_sequence,
-                    header.base_offset,
-                    header.append_time_ms,
-                )
+        if header.flags & SPECIAL:
+            self._on_special(producer, header)
+            if header.flags & CONTROL:
+                return
+        producer.note(
+            _SeenBatch(
+                header.base_sequence,
+                header.last_sequence,
+                header.base_offset,
+                header.append_time_ms,
             )
+        )
+
+    def _on_special(self, producer: _Producer, header: BatchHeader) -> None:
+        transactions, base_offset = self.transactions, header.base_offset
+        if header.is_control:
+            transactions.on_marker(header.producer_id, base_offset, commit=header.is_commit)
+            producer.first_offset = -1
+        else:
+            producer.first_offset = transactions.on_batch(
+                header.producer_id, base_offset, header.next_offset
+            )
+
+    def marker_is_due(self, producer_id: int, epoch: int) -> bool:
+        """Whether a marker of that epoch has to be written; False where it has been.
+
+        Raises ``InvalidProducerEpochError`` for one that is not newer than the open transaction.
+        """
+        known = self._producers.get(producer_id)
+        if known is None or epoch > known.epoch:
+            return True
+        if known.first_offset >= 0:
+            raise InvalidProducerEpochError(
+                f"producer id {producer_id} has a transaction of epoch {known.epoch} open, which "
+                f"a marker of epoch {epoch} cannot end"
+            )
+        return False
+
+    def in_transaction(self, producer_id: int) -> bool:
+        """Whether the producer has a transaction open here."""
+        return producer_id in self.transactions.open
+
+    def described(self) -> list[ProducerSummary]:
+        """What is known of each producer."""
+        return [
+            ProducerSummary(
+                producer_id,
+                each.epoch,
+                each.batches[-1].last_sequence if each.batches else -1,
+                each.last_append_ms,
+                each.first_offset,
+            )
+            for producer_id, each in self._producers.items()
+        ]
 
     def expire(self, now_ms: int, expiration_ms: int) -> int:
         """Forgets producers whose last append is ``producer.id.expiration.ms`` or longer ago;
-        answers with how many.
+        answers with how many. One with an open transaction stays.
         """
         idle = [
             producer_id
             for producer_id, producer in self._producers.items()
-            if now_ms - producer.last_append_ms >= expiration_ms
+            if now_ms - producer.last_append_ms >= expiration_ms and producer.first_offset < 0
         ]
         for producer_id in idle:
             del self._producers[producer_id]
@@ -180,9 +250,12 @@ class ProducerStates:
         ]
 
     @classmethod
-    def from_plain(cls, data: Iterable[Sequence[object]]) -> ProducerStates:
+    def from_plain(
+        cls, data: Iterable[Sequence[object]], transactions: object = None
+    ) -> ProducerStates:
         """Reads what ``to_plain`` gave, lists in place of tuples included (JSON).
 
+        ``transactions`` is what ``Transactions.to_plain`` gave, nothing from an older raykafka.
         Raises ``CorruptMessageError`` where it is something else.
         """
         states = cls()
@@ -194,9 +267,26 @@ class ProducerStates:
                 for seen in batches:
                     producer.note(_SeenBatch(*map(_integer, seen)))
                 states._producers[_integer(producer_id)] = producer
-        except (TypeError, ValueError):
+            states.transactions = Transactions.from_plain(transactions)
+            for producer_id, first_offset in states.transactions.open.items():
+                states._producers[producer_id].first_offset = first_offset
+        except (TypeError, ValueError, KeyError):
             raise CorruptMessageError("the snapshot of producer states is damaged") from None
         return states
+
+
+def _check_transaction(header: BatchHeader, *, same_epoch: bool) -> None:
+    """Raise unless a batch may go into its producer's open transaction."""
+    if not header.is_transactional:
+        raise InvalidTxnStateError(
+            f"producer id {header.producer_id} has a transaction open in this partition; commit "
+            "or abort it before you write outside of it"
+        )
+    if not same_epoch:
+        raise ConcurrentTransactionsError(
+            f"the transaction before of producer id {header.producer_id} has not ended in this "
+            "partition yet; try again"
+        )
 
 
 def _integer(value: object) -> int:

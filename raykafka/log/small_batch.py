@@ -25,6 +25,7 @@ from raykafka.log.batch import (
 )
 from raykafka.log.batch_header import (
     MAGIC,
+    TRANSACTIONAL,
     BatchHeader,
     Message,
     leader_part,
@@ -209,7 +210,12 @@ def read_one_record(message: Message, header: BatchHeader) -> OneRecord | None:
 def _shape_in(message: Message, header: BatchHeader) -> _ShapeOfOne | None:
     """The shape of a batch with one record; None for any other batch."""
     start = header.metadata_size
-    if start != METADATA_OF_ONE or header.record_count != 1 or header.flags or header.schema_id:
+    if (
+        start != METADATA_OF_ONE
+        or header.record_count != 1
+        or header.flags & ~TRANSACTIONAL
+        or header.schema_id
+    ):
         return None
     shape = _shape_of_one(*_SIZES_OF_ONE.unpack_from(message, SLOT_END))
     if shape is None or header.size - start != shape.body_size:

@@ -43,6 +43,8 @@ class ProducerSnapshot(msgspec.Struct, frozen=True):
     topic_id: str
     partition: int
     producers: Any
+    transactions: Any = None
+    """Open and aborted ones; None where there are none, and in files of an older raykafka."""
 
 
 class _Envelope(msgspec.Struct, frozen=True):

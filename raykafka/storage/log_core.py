@@ -10,15 +10,19 @@ from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
+from raykafka.log.batch_header import BatchHeader
+from raykafka.log.producers import ProducerSummary
 from raykafka.log.segment import segment_name
+from raykafka.log.transactions import AbortedTransaction
 from raykafka.model import OffsetAndTimestamp
 from raykafka.storage.api import MissingFileError, SegmentStore
 from raykafka.storage.log_files import LogFiles
 from raykafka.storage.log_reader import LogReader
 from raykafka.storage.log_segment import LogSegment
-from raykafka.storage.log_types import LogConfig, SegmentSlice
+from raykafka.storage.log_types import AppendResult, LogConfig, SegmentSlice, VisibleBatches
 from raykafka.storage.log_writer import LogWriter
 from raykafka.storage.recovery import Recovered
+from raykafka.storage.visible_reads import locate_visible, read_visible
 
 CHECKPOINT_INTERVAL_MS = 30_000
 
@@ -53,6 +57,7 @@ class LogCore:
         self._segments = recovered.segments
         self._view = recovered.segments.view
         self._producers = recovered.producers
+        self._transactions = recovered.producers.transactions
         self.epochs = recovered.epochs
         """Which leader epoch wrote which part of the log."""
         self.log_end_offset = self._view.log_end_offset
@@ -84,6 +89,46 @@ class LogCore:
     @high_watermark.setter
     def high_watermark(self, offset: int) -> None:
         self._files.high_watermark = offset
+        self._transactions.last_stable_offset(offset)  # forgets what ended and is committed
+
+    @property
+    def has_transactions(self) -> bool:
+        """Whether a transactional batch or a marker may be in the log."""
+        return self._transactions.first_offset >= 0
+
+    def last_stable_offset(self, high_watermark: int) -> int:
+        """End of what readers of committed records may see: nothing below it is undecided."""
+        if self._transactions.first_offset < 0:
+            return high_watermark
+        stable = self._transactions.last_stable_offset(high_watermark)
+        return max(stable, min(self.log_start_offset, high_watermark))
+
+    def aborted_transactions(self, start: int, end: int) -> list[AbortedTransaction]:
+        """Aborted transactions that have something between two offsets, ``end`` exclusive."""
+        return self._transactions.aborted_in(start, end)
+
+    def in_transaction(self, producer_id: int) -> bool:
+        """Whether the producer has a transaction open here."""
+        return self._producers.in_transaction(producer_id)
+
+    def marker_is_due(self, producer_id: int, epoch: int) -> bool:
+        """Whether a marker of that epoch has to be written; False where it has been.
+
+        Raises ``InvalidProducerEpochError`` for one that cannot end the open transaction.
+        """
+        return self._producers.marker_is_due(producer_id, epoch)
+
+    def find_duplicate(self, header: BatchHeader) -> AppendResult | None:
+        """What was answered when the batch came first; None if it has not come yet.
+
+        Raises the errors of ``ProducerStates.check``.
+        """
+        seen = self._producers.check(header)
+        return None if seen is None else AppendResult(seen.base_offset, seen.append_time_ms, True)
+
+    def producers(self) -> list[ProducerSummary]:
+        """What is known of each producer that has written here."""
+        return self._producers.described()
 
     @property
     def size_bytes(self) -> int:
@@ -172,6 +217,24 @@ class LogCore:
         """
         return self._reader.locate(offset, max_batches, up_to)
 
+    def read_visible(
+        self, offset: int, *, max_bytes: int, up_to: int, committed: bool
+    ) -> VisibleBatches:
+        """What ``read`` gives, without markers, and with ``committed`` without what was aborted.
+
+        ``up_to`` must not lie behind the last stable offset then. Where all that was looked at is
+        left out there is no batch, but ``next_offset`` has moved on.
+        """
+        hidden = self._transactions, committed
+        return read_visible(self._reader, hidden, offset, max_bytes, up_to)
+
+    def locate_visible(
+        self, offset: int, *, max_batches: int, up_to: int, committed: bool
+    ) -> SegmentSlice | None:
+        """What ``locate`` gives, as ``read_visible`` leaves things out."""
+        hidden = self._transactions, committed
+        return locate_visible(self._reader, hidden, offset, max_batches, up_to)
+
     def cold(self, offset: int, *, max_bytes: int, up_to: int) -> Callable[[], None] | None:
         """What a thread does so that ``read`` waits for no disk; None if it would not anyway."""
         return self._reader.cold(offset, max_bytes, up_to)
@@ -188,12 +251,13 @@ class LogCore:
 
     def max_timestamp(self) -> OffsetAndTimestamp | None:
         """The first record with the largest timestamp (KIP-734); None for an empty log."""
-        return self._reader.max_timestamp()
+        return self._reader.max_timestamp(has_markers=self.has_transactions)
 
     # --- inside -----------------------------------------------------------------------------------
 
     def _delete_segments(self, count: int) -> None:
         self.epochs.truncate_before(self._view.log_start_offset)
+        self._transactions.truncate_before(self._view.log_start_offset)
         if not count:
             return
         self._files.sync_producers()

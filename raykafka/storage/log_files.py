@@ -161,7 +161,7 @@ class LogFiles:
                 continue
             try:
                 snapshot = decode(self._content(path), ProducerSnapshot, path)
-                states = ProducerStates.from_plain(snapshot.producers)
+                states = ProducerStates.from_plain(snapshot.producers, snapshot.transactions)
             except (LogDamagedError, CorruptMessageError) as error:
                 problems.append(str(error))
                 continue
@@ -173,7 +173,11 @@ class LogFiles:
     def write_producers(self, offset: int, producers: ProducerStates) -> None:
         """Keep their state at ``offset``, and the snapshot before it in case of damage."""
         snapshot = ProducerSnapshot(
-            offset, self.partition.topic_id, self.partition.partition, producers.to_plain()
+            offset,
+            self.partition.topic_id,
+            self.partition.partition,
+            producers.to_plain(),
+            producers.transactions.to_plain(),
         )
         path = self.path(snapshot_name(offset))
         self._store.publish(path, encode(snapshot), durable=False)

@@ -17,7 +17,8 @@ from raykafka.errors import (
     OffsetOutOfRangeError,
 )
 from raykafka.log.batch import decode_batch
-from raykafka.log.batch_header import read_header
+from raykafka.log.batch_header import CONTROL, read_header, special_flags
+from raykafka.log.ipc_message import PREFIX_SIZE
 from raykafka.log.schema import TIMESTAMP
 from raykafka.log.segment_index import SegmentIndex
 from raykafka.model import OffsetAndTimestamp, PartitionId
@@ -31,6 +32,10 @@ from raykafka.storage.api import (
 from raykafka.storage.log_segment import LogSegment
 from raykafka.storage.log_types import SegmentSlice
 from raykafka.storage.segments import Segments
+
+Choose = Callable[[memoryview, Sequence[int], Sequence[int]], Sequence[int]]
+"""(bytes of consecutive batches, their base offsets, their positions, the first of which is that of
+the bytes) -> which of them by number."""
 
 _VERIFY_BYTES_PER_CALL = 64 << 20
 """Unverified bytes that one ``locate`` looks at: some milliseconds of an event loop's time."""
@@ -85,8 +90,10 @@ class LogReader:
             return None
         return functools.partial(store.load, segment.path, start, length)
 
-    def locate(self, offset: int, max_batches: int, up_to: int) -> SegmentSlice | None:
-        """See ``PartitionLog.locate``."""
+    def locate(
+        self, offset: int, max_batches: int, up_to: int, choose: Choose | None = None
+    ) -> SegmentSlice | None:
+        """See ``PartitionLog.locate``; ``choose`` tells which batches are meant, all without it."""
         view = self._segments.view
         if self._mappable is None:
             return None
@@ -99,12 +106,22 @@ class LogReader:
         end = self._verify_range(segment, index, first, end)
         if end <= first:
             return None
-        pairs = [0] * (2 * (end - first))
-        pairs[::2] = index.position[first:end]
-        pairs[1::2] = index.size[first:end]
+        positions: Sequence[int] = index.position[first:end]
+        sizes: Sequence[int] = index.size[first:end]
+        size = positions[-1] + sizes[-1] - positions[0]
+        if choose is not None:
+            data = self._store.read(segment.path, positions[0], size)
+            chosen = choose(data, index.base_offset[first:end], positions)
+            positions = [positions[number] for number in chosen]
+            sizes = [sizes[number] for number in chosen]
+            size = sum(sizes)
+        count = len(sizes)
+        pairs = [0] * (2 * count)
+        pairs[::2] = positions
+        pairs[1::2] = sizes
         packed = struct.pack(f"<{len(pairs)}Q", *pairs)
-        size = index.position[end - 1] + index.size[end - 1] - index.position[first]
-        return SegmentSlice(file, packed, end - first, size, index.next_offset[end - 1])
+        complete = count == end - first
+        return SegmentSlice(file, packed, count, size, index.next_offset[end - 1], complete)
 
     def doubt(self, offset: int) -> None:
         """See ``PartitionLog.doubt``."""
@@ -126,24 +143,32 @@ class LogReader:
                     return found
         return None
 
-    def max_timestamp(self) -> OffsetAndTimestamp | None:
+    def max_timestamp(self, *, has_markers: bool) -> OffsetAndTimestamp | None:
         """See ``PartitionLog.max_timestamp``."""
         start = self._segments.view.log_start_offset
         best: tuple[LogSegment, SegmentIndex, int] | None = None
-        largest = -1
-        for segment in self._segments.items:
-            if segment.next_offset <= start or segment.largest_timestamp <= largest:
+        largest = 0
+        # From the end: that is where the largest mostly is, and markers with it.
+        for segment in reversed(self._segments.items):
+            if segment.next_offset <= start or segment.largest_timestamp < largest:
                 continue
             index = self._segments.index(segment)
-            for number in range(index.find(start), len(index)):
-                if index.max_timestamp[number] > largest:
-                    largest = index.max_timestamp[number]
-                    best = segment, index, number
+            for number in reversed(range(index.find(start), len(index))):
+                if index.max_timestamp[number] < largest:
+                    continue
+                if has_markers and self._is_control(segment, index, number):
+                    continue
+                largest = index.max_timestamp[number]
+                best = segment, index, number
         if best is None:
             return None
         return self._first_record(*best, timestamp=largest)
 
     # --- inside -----------------------------------------------------------------------------------
+
+    def _is_control(self, segment: LogSegment, index: SegmentIndex, number: int) -> bool:
+        head = self._store.read(segment.path, index.position[number], PREFIX_SIZE)
+        return bool(special_flags(head) & CONTROL)
 
     def _find(self, offset: int) -> tuple[LogSegment, SegmentIndex, int]:
         """Segment, index and number of the batch that holds ``offset``."""
@@ -239,6 +264,8 @@ class LogReader:
         """The batch's first record from the log start on that is not older than ``timestamp``."""
         message = self._batches(segment, index, number, number + 1)[0]
         header = read_header(message)
+        if header.is_control:
+            return None
         skip = max(self._segments.view.log_start_offset - header.base_offset, 0)
         if header.timestamp_type:
             offset = header.base_offset + skip

@@ -47,6 +47,16 @@ class AppendResult(NamedTuple):
     """The batch was in the log already, nothing was written."""
 
 
+class VisibleBatches(NamedTuple):
+    """What readers see of a part of the log with transactions."""
+
+    batches: list[memoryview]
+    next_offset: int
+    """Where the next read goes on."""
+    complete: bool
+    """Whether nothing was left out."""
+
+
 @dataclass(frozen=True, slots=True)
 class SegmentSlice:
     """Batches that a co-located reader takes from the file by itself; their CRCs held."""
@@ -59,6 +69,8 @@ class SegmentSlice:
     """Sum of the batches' sizes."""
     next_offset: int
     """Where the next read goes on."""
+    complete: bool = True
+    """Whether nothing was left out: no marker, no batch that was aborted."""
 
 
 @dataclass(slots=True)

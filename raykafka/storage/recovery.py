@@ -110,6 +110,7 @@ class _Recovery:
             self._renew_snapshot(base)
         self._report.damaged = [(start, end) for start, end in segments.view.damaged]
         self._epochs.truncate_before(segments.view.log_start_offset)
+        self._producers.transactions.truncate_before(segments.view.log_start_offset)
         return Recovered(
             segments,
             self._producers,

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from raykafka.log.batch import encode_batch
 from raykafka.log.batch_header import BatchHeader, read_header
+from raykafka.log.markers import encode_marker
 from raykafka.log.schema import UNTYPED_SCHEMA
 from raykafka.model import Compression, PartitionId, TopicId
 
@@ -29,6 +30,7 @@ def make_batch(
     schema: pa.Schema = UNTYPED_SCHEMA,
     columns: Sequence[pa.Array] | None = None,
     schema_id: int = 0,
+    transactional: bool = False,
 ) -> bytearray:
     """The message of one batch, as a producer sends it."""
     count = len(values)
@@ -51,6 +53,29 @@ def make_batch(
         producer_epoch=producer_epoch,
         base_sequence=base_sequence,
         compression=compression,
+        transactional=transactional,
+    )
+    return bytearray(b"".join(bytes(memoryview(chunk)) for chunk in encoded.chunks))
+
+
+def make_marker(
+    producer_id: int,
+    producer_epoch: int,
+    *,
+    commit: bool,
+    schema: pa.Schema = UNTYPED_SCHEMA,
+    schema_id: int = 0,
+    now_ms: int = NOW,
+) -> bytearray:
+    """The end of a transaction."""
+    encoded = encode_marker(
+        schema,
+        schema_id,
+        PARTITION,
+        producer_id=producer_id,
+        producer_epoch=producer_epoch,
+        commit=commit,
+        now_ms=now_ms,
     )
     return bytearray(b"".join(bytes(memoryview(chunk)) for chunk in encoded.chunks))
 

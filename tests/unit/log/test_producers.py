@@ -6,13 +6,15 @@ from typing import Any
 import pytest
 
 from raykafka.errors import (
+    ConcurrentTransactionsError,
     CorruptMessageError,
     InvalidProducerEpochError,
     InvalidRecordError,
+    InvalidTxnStateError,
     OutOfOrderSequenceNumberError,
 )
 from raykafka.log.batch_header import BatchHeader
-from raykafka.log.producers import Duplicate, ProducerStates
+from raykafka.log.producers import Duplicate, ProducerStates, ProducerSummary
 
 
 def batch(sequence: int, count: int = 1, **changes: Any) -> BatchHeader:
@@ -140,3 +142,85 @@ def test_snapshots_survive_json() -> None:
 def test_damaged_snapshots_are_refused(data: Any) -> None:
     with pytest.raises(CorruptMessageError, match="snapshot"):
         ProducerStates.from_plain(data)
+
+
+# --- transactions ---------------------------------------------------------------------------------
+
+DATA, MARKER, COMMIT = 2, 3, 19
+
+
+def marker(epoch: int, offset: int, flags: int = COMMIT) -> BatchHeader:
+    return batch(-1, flags=flags, producer_epoch=epoch, base_offset=offset)
+
+
+def test_a_producer_writes_nothing_beside_its_open_transaction() -> None:
+    states = appended(batch(0, flags=DATA))
+    assert states.in_transaction(7)
+    with pytest.raises(InvalidTxnStateError, match="has a transaction open"):
+        states.check(batch(1))
+    assert states.check(batch(1, flags=DATA)) is None
+    # What came before it is still known.
+    assert states.check(batch(0, flags=DATA)) == Duplicate(100, 1_000)
+
+
+def test_a_newer_epoch_waits_for_the_end_of_the_transaction_before() -> None:
+    states = appended(batch(0, flags=DATA))
+    with pytest.raises(ConcurrentTransactionsError):
+        states.check(batch(0, flags=DATA, producer_epoch=1))
+    states.append(marker(1, 101))
+    assert not states.in_transaction(7)
+    assert states.check(batch(0, flags=DATA, producer_epoch=1)) is None
+
+
+@pytest.mark.parametrize("flags", [MARKER, COMMIT])
+def test_nothing_of_a_transaction_comes_behind_its_marker(flags: int) -> None:
+    states = appended(batch(0, flags=DATA), marker(1, 101, flags))
+    with pytest.raises(InvalidProducerEpochError):
+        states.check(batch(1, flags=DATA))
+    with pytest.raises(InvalidProducerEpochError):
+        states.check(batch(0, flags=DATA))
+    with pytest.raises(OutOfOrderSequenceNumberError):
+        states.check(batch(1, producer_epoch=1))
+    assert states.check(batch(0, producer_epoch=1)) is None
+
+
+def test_a_marker_is_due_once() -> None:
+    states = appended(batch(0, flags=DATA))
+    with pytest.raises(InvalidProducerEpochError, match="cannot end"):
+        states.marker_is_due(7, 0)
+    assert states.marker_is_due(7, 1)
+    states.append(marker(1, 101))
+    assert not states.marker_is_due(7, 1)
+    assert not states.marker_is_due(7, 0)
+    assert states.marker_is_due(7, 2)
+    assert states.marker_is_due(8, 0)
+
+
+def test_an_open_transaction_does_not_expire() -> None:
+    states = appended(batch(0, flags=DATA), batch(0, producer_id=8))
+    assert states.expire(10_000_000, 1_000) == 1
+    assert states.in_transaction(7)
+    states.append(marker(1, 101))
+    assert states.expire(10_000_000, 1_000) == 1
+
+
+def test_transactions_survive_a_restart() -> None:
+    states = appended(
+        batch(0, flags=DATA), marker(1, 101, MARKER), batch(0, flags=DATA, producer_id=9)
+    )
+    plain = json.loads(json.dumps([states.to_plain(), states.transactions.to_plain()]))
+    restored = ProducerStates.from_plain(*plain)
+    assert restored.transactions.to_plain() == states.transactions.to_plain()
+    assert restored.described() == states.described()
+    with pytest.raises(InvalidTxnStateError):
+        restored.check(batch(1, producer_id=9))
+    with pytest.raises(CorruptMessageError):
+        ProducerStates.from_plain([], plain[1])
+
+
+def test_producers_are_described() -> None:
+    states = appended(batch(0, 4, flags=DATA), batch(3, producer_id=8))
+    assert states.described() == [
+        ProducerSummary(7, 0, 3, 1_000, 100),
+        ProducerSummary(8, 0, 3, 1_000, -1),
+    ]
