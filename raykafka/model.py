@@ -67,6 +67,19 @@ class IsolationLevel(enum.IntEnum):
     READ_COMMITTED = 1
 
 
+class AcknowledgeType(enum.IntEnum):
+    """What became of a record that a share consumer was given (KIP-932); Kafka's numbers."""
+
+    ACCEPT = 1
+    """Done: it is not delivered again."""
+    RELEASE = 2
+    """Not done: others may have it, until it has been delivered too often."""
+    REJECT = 3
+    """Never to be done: it is not delivered again, and goes to the dead-letter topic if any."""
+    RENEW = 4
+    """Still being worked on: its lease begins anew (KIP-1222)."""
+
+
 class FsyncPolicy(str, enum.Enum):
     """When written batches are made to survive a power cut."""
 
