@@ -17,6 +17,7 @@ from raykafka.protocol import (
     operations_messages,
     quorum_messages,
     replication_messages,
+    share_messages,
     txn_messages,
 )
 from raykafka.protocol.api import CONTROLLER, EVERY_LISTENER, PARTITION, Api
@@ -129,6 +130,7 @@ APIS: Final[Mapping[ApiKey, Api]] = {
         *operations_messages.APIS,
         *group_messages.APIS,
         *txn_messages.APIS,
+        *share_messages.APIS,
     )
 }
 

@@ -7,7 +7,7 @@ partitions of the group at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import singledispatchmethod
 from typing import NamedTuple
 
@@ -39,9 +39,8 @@ from raykafka.share.records import (
     ShareGroupConfigured,
     ShareSnapshot,
     ShareStateDeleted,
-    ShareUpdate,
 )
-from raykafka.share.state import UNINITIALIZED, ShareState
+from raykafka.share.state import UNINITIALIZED, ShareState, StateBatch
 
 
 class _Settings(NamedTuple):
@@ -61,7 +60,7 @@ class ShareCoordinator:
         outcome: Outcome = self._handle(command)
         return outcome
 
-    def replay(self, committed: Sequence[AnyRecord]) -> None:
+    def replay(self, committed: Iterable[AnyRecord]) -> None:
         """Take over what the log says; the only way that anything changes."""
         for record in committed:
             if isinstance(record, ShareGroupConfigured):
@@ -73,10 +72,6 @@ class ShareCoordinator:
                 group[place] = ShareState(
                     record.state_epoch, record.leader_epoch, record.start_offset, record.batches
                 )
-            elif isinstance(record, ShareUpdate):
-                # Behind a snapshot that compaction has moved on, an update may be left alone.
-                if place in group:
-                    group[place].write(record.leader_epoch, record.start_offset, record.batches)
             else:
                 group.pop(place, None)
             if not group:
@@ -89,13 +84,15 @@ class ShareCoordinator:
     def on_loaded(self, *, now_ms: int, monotonic_ms: int) -> None:
         """There are no timers to start."""
 
-    def snapshot(self) -> Iterator[AnyRecord]:
+    def snapshot(self) -> list[AnyRecord]:
         """Records that make an empty machine equal to this one."""
-        for group_id, settings in self._settings.items():
-            yield ShareGroupConfigured(group_id, settings.epoch, settings.configs)
+        made: list[AnyRecord] = [
+            ShareGroupConfigured(group_id, settings.epoch, settings.configs)
+            for group_id, settings in self._settings.items()
+        ]
         for group_id, group in self._groups.items():
-            for place, state in group.items():
-                yield _snapshot_of(group_id, place, state)
+            made += [_snapshot_of(group_id, place, state) for place, state in group.items()]
+        return made
 
     def encode(self, record: AnyRecord) -> tuple[bytes, bytes | None]:
         """Key and value in the log."""
@@ -138,9 +135,7 @@ class ShareCoordinator:
                 results.append(PartitionState(place, _deposed(leader_epoch, state)))
             else:
                 if leader_epoch > state.leader_epoch:
-                    made.append(
-                        ShareUpdate(command.group_id, *place, leader_epoch, state.start_offset)
-                    )
+                    made.append(_written(command.group_id, place, state, leader_epoch))
                 results.append(_known(place, state))
         return Outcome(made, self._answer(command.group_id, results))
 
@@ -149,17 +144,11 @@ class ShareCoordinator:
         made: list[AnyRecord] = []
         results = []
         for place, write in command.writes.items():
-            error = self._refusal(command.group_id, place, write)
-            if error is None:
-                made.append(
-                    ShareUpdate(
-                        command.group_id,
-                        *place,
-                        write.leader_epoch,
-                        write.start_offset,
-                        list(write.batches),
-                    )
-                )
+            state = self._find(command.group_id, place)
+            error = _refusal(state, write)
+            if state is not None and error is None:
+                changed = (write.start_offset, write.batches)
+                made.append(_written(command.group_id, place, state, write.leader_epoch, *changed))
             results.append(PartitionState(place, error))
         answer = self._answer(command.group_id, results)
         if answer.config_epoch == command.config_epoch:
@@ -220,19 +209,6 @@ class ShareCoordinator:
         settings = self._settings.get(group_id, _Settings())
         return GroupAnswer(results, settings.epoch, settings.configs)
 
-    def _refusal(self, group_id: str, place: Place, write: PartitionWrite) -> RaykafkaError | None:
-        state = self._find(group_id, place)
-        if state is None:
-            return FencedStateEpochError("the share partition is not known (any more); read it")
-        if write.leader_epoch < state.leader_epoch:
-            return _deposed(write.leader_epoch, state)
-        if write.state_epoch != state.state_epoch:
-            return FencedStateEpochError(
-                f"state epoch {write.state_epoch} is not the current one, {state.state_epoch}: the "
-                "offsets have been reset; read the state again"
-            )
-        return None
-
     def _replay_settings(self, record: ShareGroupConfigured) -> None:
         if record.epoch:
             self._settings[record.group_id] = _Settings(record.epoch, record.configs)
@@ -242,6 +218,33 @@ class ShareCoordinator:
 
 def _place_of(item: tuple[Place, ShareState]) -> Place:
     return item[0]
+
+
+def _refusal(state: ShareState | None, write: PartitionWrite) -> RaykafkaError | None:
+    if state is None:
+        return FencedStateEpochError("the share partition is not known (any more); read it")
+    if write.leader_epoch < state.leader_epoch:
+        return _deposed(write.leader_epoch, state)
+    if write.state_epoch != state.state_epoch:
+        return FencedStateEpochError(
+            f"state epoch {write.state_epoch} is not the current one, {state.state_epoch}: the "
+            "offsets have been reset; read the state again"
+        )
+    return None
+
+
+def _written(
+    group_id: str,
+    place: Place,
+    state: ShareState,
+    leader_epoch: int,
+    start_offset: int = UNINITIALIZED,
+    batches: Sequence[StateBatch] = (),
+) -> ShareSnapshot:
+    """The state as a write would leave it; the one that is known stays as it is."""
+    after = ShareState(state.state_epoch, state.leader_epoch, state.start_offset, state.batches)
+    after.write(leader_epoch, start_offset, batches)
+    return _snapshot_of(group_id, place, after)
 
 
 def _known(place: Place, state: ShareState) -> PartitionState:

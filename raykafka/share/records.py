@@ -1,7 +1,7 @@
 """What the log of the share coordinator says: records of ``__share_group_state``.
 
-A record's key names what it is about, so that the newest ``ShareSnapshot`` of a share partition
-and the ``ShareUpdate`` records behind it say everything of it. Compatibility rule: a field is never
+The newest record of a key says everything of what the key names, as in a compacted topic: leaders
+send what has changed, the log has the state that results. Compatibility rule: a field is never
 renamed or given a new meaning; a new field has a default.
 """
 
@@ -32,16 +32,6 @@ class ShareSnapshot(ShareRecord, frozen=True):
     batches: list[StateBatch] = []
 
 
-class ShareUpdate(ShareRecord, frozen=True):
-    """What a leader has written since."""
-
-    topic_id: str
-    partition: int
-    leader_epoch: int = -1
-    start_offset: int = UNINITIALIZED
-    batches: list[StateBatch] = []
-
-
 class ShareStateDeleted(ShareRecord, frozen=True):
     """Nothing is known of the share partition any more."""
 
@@ -57,14 +47,9 @@ class ShareGroupConfigured(ShareRecord, frozen=True):
     configs: dict[str, str] = {}
 
 
-AnyRecord = ShareSnapshot | ShareUpdate | ShareStateDeleted | ShareGroupConfigured
+AnyRecord = ShareSnapshot | ShareStateDeleted | ShareGroupConfigured
 
-_KINDS: Final = {
-    "snapshot": ShareSnapshot,
-    "update": ShareUpdate,
-    "config": ShareGroupConfigured,
-}
-_NAMES: Final = {kind: name for name, kind in _KINDS.items()}
+_KINDS: Final = {"state": ShareSnapshot, "config": ShareGroupConfigured}
 _DECODERS: Final = {name: msgspec.msgpack.Decoder(kind) for name, kind in _KINDS.items()}
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode_key: Final = msgspec.msgpack.Decoder(tuple[str, str, str, int]).decode
@@ -75,10 +60,8 @@ def encode(record: AnyRecord) -> tuple[bytes, bytes | None]:
     if isinstance(record, ShareGroupConfigured):
         value = _encode(record) if record.epoch else None
         return _encode(("config", record.group_id, "", -1)), value
-    place = (record.group_id, record.topic_id, record.partition)
-    if isinstance(record, ShareStateDeleted):
-        return _encode(("snapshot", *place)), None
-    return _encode((_NAMES[type(record)], *place)), _encode(record)
+    key = _encode(("state", record.group_id, record.topic_id, record.partition))
+    return key, None if isinstance(record, ShareStateDeleted) else _encode(record)
 
 
 def decode(key: bytes, value: bytes | None) -> AnyRecord:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import struct
 
+import wire_samples_share
+
 from raykafka.protocol import apis
 from raykafka.protocol.framing import request_head, response_head
 from raykafka.protocol.messages import (
@@ -232,6 +234,7 @@ REQUESTS: dict[ApiKey, tuple[Message, bytes]] = {
     ApiKey.DRAIN_BROKER: (DrainBrokerRequest(2, False), b""),
     ApiKey.RESTART_BROKER: (RestartBrokerRequest(2, True), b""),
     ApiKey.UNREGISTER_BROKER: (UnregisterBrokerRequest(2), b""),
+    **wire_samples_share.REQUESTS,
 }
 
 RESPONSES: dict[ApiKey, tuple[Message, bytes]] = {
@@ -420,6 +423,7 @@ RESPONSES: dict[ApiKey, tuple[Message, bytes]] = {
     ApiKey.DRAIN_BROKER: (DrainBrokerResponse(**FAILED), b""),
     ApiKey.RESTART_BROKER: (RestartBrokerResponse(**FAILED), b""),
     ApiKey.UNREGISTER_BROKER: (UnregisterBrokerResponse(**FAILED), b""),
+    **wire_samples_share.RESPONSES,
 }
 
 CORRELATION_ID = 41

@@ -14,6 +14,7 @@ from raykafka.protocol import (
     operations_messages,
     quorum_messages,
     replication_messages,
+    share_messages,
 )
 from raykafka.protocol.messages import (
     ApiKey,
@@ -42,7 +43,13 @@ def test_every_request_and_response_type_is_in_the_table() -> None:
     in_table |= {api.response for api in apis.APIS.values() if api.response}
     defined = {
         value
-        for module in (messages, operations_messages, quorum_messages, replication_messages)
+        for module in (
+            messages,
+            operations_messages,
+            quorum_messages,
+            replication_messages,
+            share_messages,
+        )
         for name, value in vars(module).items()
         if re.search("(Request|Response)$", name) and issubclass(value, Message)
     }
