@@ -19,6 +19,7 @@ from raykafka.cli.options import (
 from raykafka.cli.output import note, print_facts, print_json, print_table, size_text
 from raykafka.cli.topic_facts import TopicFacts, topic_facts
 from raykafka.config import TOPIC
+from raykafka.internal_topics import INTERNAL_TOPICS
 from raykafka.protocol.messages import ConfigChange, ConfigResource
 
 if TYPE_CHECKING:
@@ -125,11 +126,13 @@ def _schema(columns: str | None, columns_from: str | None) -> pa.Schema | None:
 
 @topic.command("list")
 @cluster_option
+@click.option("--internal", is_flag=True, help="List the topics of coordinators too.")
 @json_option
-def list_topics(name: str, as_json: bool) -> None:
+def list_topics(name: str, internal: bool, as_json: bool) -> None:
     """List all topics with what they hold."""
     with connect(name).admin() as admin:
         found = topic_facts(admin)
+    found = [facts for facts in found if internal or facts.name not in INTERNAL_TOPICS]
     if as_json:
         print_json([facts.summary() for facts in found])
         return

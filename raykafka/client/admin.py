@@ -23,6 +23,7 @@ from raykafka.errors import (
     RaykafkaError,
     error_for,
 )
+from raykafka.internal_topics import INTERNAL_TOPICS
 from raykafka.log.schema import serialize_schema
 from raykafka.model import (
     EARLIEST_TIMESTAMP,
@@ -171,9 +172,10 @@ class Admin(ClusterOperations):
         request = DeleteTopicsRequest(_names(names))
         return _checked(self._call(ApiKey.DELETE_TOPICS, request).topics)
 
-    def list_topics(self) -> list[str]:
-        """The names of all topics, sorted."""
-        return sorted(self._metadata.all_topics(timeout_ms=self._timeout_ms))
+    def list_topics(self, *, list_internal: bool = False) -> list[str]:
+        """The names of all topics, sorted; those of coordinators with ``list_internal`` only."""
+        known = set(self._metadata.all_topics(timeout_ms=self._timeout_ms))
+        return sorted(known if list_internal else known - INTERNAL_TOPICS)
 
     def describe_topics(self, names: Iterable[str] | None = None) -> list[TopicMetadata]:
         """Partitions, leaders and schemas of topics, of all of them for None, in order.

@@ -57,9 +57,9 @@ class AsyncAdmin(AsyncClusterOperations):
         wanted = list(names)
         return await self._run(lambda: self._admin.delete_topics(wanted))
 
-    async def list_topics(self) -> list[str]:
+    async def list_topics(self, *, list_internal: bool = False) -> list[str]:
         """See ``Admin.list_topics``."""
-        return await self._run(self._admin.list_topics)
+        return await self._run(lambda: self._admin.list_topics(list_internal=list_internal))
 
     async def describe_topics(self, names: Iterable[str] | None = None) -> list[TopicMetadata]:
         """See ``Admin.describe_topics``."""
