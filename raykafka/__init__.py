@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from raykafka.client.consuming.records import ConsumerRecord as ConsumerRecord
     from raykafka.client.handle import TopicHandle as TopicHandle
     from raykafka.client.producer import Producer as Producer
+    from raykafka.client.transacting.prepared import PreparedTransaction as PreparedTransaction
     from raykafka.errors import KafkaError as KafkaError
     from raykafka.errors import RaykafkaError as RaykafkaError
     from raykafka.model import Acks as Acks
@@ -53,6 +54,7 @@ _MODULE_OF = {
     "NewTopic": "raykafka.client.admin",
     "OffsetAndMetadata": "raykafka.model",
     "OffsetAndTimestamp": "raykafka.model",
+    "PreparedTransaction": "raykafka.client.transacting.prepared",
     "Producer": "raykafka.client.producer",
     "RaykafkaError": "raykafka.errors",
     "RecordMetadata": "raykafka.model",

@@ -378,6 +378,8 @@ class SerializationError(ClientError, code=-1008):
     """A key or value could not be turned into bytes, or back."""
 class ProtocolError(ClientError, code=-1009):
     """The peer sent something that the protocol does not allow; the connection was closed."""
+class TransactionAbortedError(ClientError, code=-1012):
+    """The transaction was aborted before the record was acknowledged."""
 class MappedReadError(ClientError, code=-1010, retriable=True):
     """The segment file cannot be mapped here; fetch its bytes over the connection instead."""
 class CommitFailedError(ClientError, code=-1011):

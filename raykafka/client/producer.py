@@ -10,13 +10,12 @@ from typing import Any, cast
 
 from raykafka.client.cluster.bootstrap import Bootstrap
 from raykafka.client.cluster.deadline import Deadline
-from raykafka.client.cluster.metadata import ClusterMetadata, TopicMetadata
+from raykafka.client.cluster.metadata import ClusterMetadata
 from raykafka.client.producing.accumulator import TopicBuffer
 from raykafka.client.producing.futures import RecordFuture, TableFuture
 from raykafka.client.producing.groups import RECORD_OVERHEAD_BYTES, TableGroup
 from raykafka.client.producing.sender import Sender
 from raykafka.client.producing.serializers import (
-    RowShape,
     as_serialize,
     check_headers,
     checked_timestamp,
@@ -24,47 +23,28 @@ from raykafka.client.producing.serializers import (
     to_bytes,
 )
 from raykafka.client.producing.tables import Partitioner, TablePlan
+from raykafka.client.producing.target import COLUMN_OVERHEAD_BYTES, Target, largest_batch, too_large
+from raykafka.client.transacting.methods import TransactionMethods
+from raykafka.client.transacting.transactions import ProducerTransactions
 from raykafka.clock import Clock, SystemClock
 from raykafka.config.producer import ProducerConfig
 from raykafka.errors import (
     ClientClosedError,
     IllegalStateError,
     InvalidRecordError,
-    MessageTooLargeError,
     UnknownTopicOrPartitionError,
 )
-
-BATCH_OVERHEAD_BYTES = 2048
-"""What a batch may take beside its records: metadata, padding, statistics."""
-COLUMN_OVERHEAD_BYTES = 256
 
 _live: weakref.WeakSet[Producer] = weakref.WeakSet()
 
 
-class _Target:
-    """What ``send`` has to know of a topic."""
-
-    __slots__ = ("buffer", "largest_batch", "metadata", "plain", "shape")
-
-    def __init__(
-        self, metadata: TopicMetadata, buffer: TopicBuffer, largest_batch: int, *, plain: bool
-    ) -> None:
-        self.metadata = metadata
-        self.buffer = buffer
-        self.largest_batch = largest_batch
-        self.plain = plain and not metadata.typed
-        """Whether keys and values that are bytes may be taken as they are."""
-        self.shape: RowShape | None = None
-        if metadata.typed:
-            self.shape = RowShape(metadata.value_schema, metadata.schema_id, metadata.key_column)
-
-
-class Producer:
+class Producer(TransactionMethods):
     """Writes records to topics. Thread-safe; make one per process and share it.
 
     ``Producer(cluster.bootstrap, linger_ms=10)``; settings are the keys of the producer table in
     ``docs/configuration.md`` with underscores. Idempotence is on by default: with ``acks="all"`` a
-    record is written once and in order, whatever is repeated on the way.
+    record is written once and in order, whatever is repeated on the way. With a
+    ``transactional_id`` records are sent in transactions only, see ``docs/transactions.md``.
 
     Raises ``InvalidConfigError`` for settings that are unknown or contradict each other.
     """
@@ -86,10 +66,16 @@ class Producer:
         self._key_serializer = as_serialize(config.key_serializer, "key_serializer")
         self._value_serializer = as_serialize(config.value_serializer, "value_serializer")
         self._partitioner = cast("Partitioner | None", config.partitioner)
-        self._targets: dict[str, _Target] = {}
+        self._known: dict[str, Target] = {}
+        self._targets = self._known
+        """What ``send`` finds: empty while nothing may be sent, so that it need not ask."""
         # Before the sender's own: who hears of a failure must not find what led to it still here.
         self._metadata.on_update(self._forget_targets)
-        self._sender = Sender(config, self._metadata, clock)
+        if config.transactional_id:
+            self._transactions = ProducerTransactions(config, self._metadata, clock)
+        self._sender = Sender(config, self._metadata, clock, self._transactions)
+        if self._transactions is not None:
+            self._transactions.attach(self._sender, self._admit)
         self._append = self._sender.accumulator.append
         self._append_plain = self._sender.accumulator.append_plain
         given = (config.partitioner, config.key_serializer, config.value_serializer)
@@ -136,7 +122,7 @@ class Producer:
             if key is not None:
                 size += len(key)
             if size > target.largest_batch:
-                raise _too_large(size, target.largest_batch)
+                raise too_large(size, target.largest_batch)
             return self._append_plain(target.buffer, value, key, size)
         return self._send(target, topic, value, key, headers, partition, timestamp_ms)
 
@@ -192,13 +178,8 @@ class Producer:
         ``TimeoutError`` when it is up.
         """
         self._check_usable()
-        sender = self._sender
-        deadline = Deadline(self._clock, None if timeout is None else timeout * 1000)
-        for group in sender.accumulator.close_all():
-            left = None if timeout is None else deadline.remaining_ms(1 << 40) / 1000
-            if not sender.wait_for(group.complete, left, group):
-                raise TimeoutError(f"records were still unacknowledged after {timeout:g} s")
-        sender.callbacks.run(wait=True)
+        if not self._sender.flush(timeout):
+            raise TimeoutError(f"records were still unacknowledged after {timeout:g} s")
 
     def partitions_for(self, topic: str) -> set[int]:
         """The numbers of the topic's partitions; waits up to ``max_block_ms`` for them."""
@@ -221,13 +202,16 @@ class Producer:
     def close(self, timeout: float | None = None) -> None:
         """Deliver what is queued, for up to ``timeout`` seconds, then let go of everything.
 
-        What has not been delivered by then fails with ``ClientClosedError``. Idempotent.
+        What has not been delivered by then fails with ``ClientClosedError``. A transaction that is
+        open is aborted, one that is prepared stays. Idempotent.
         """
         if self._closed:
             return
         self._check_usable()
         self._closed = True
-        self._targets.clear()
+        self._forget_targets()
+        if self._transactions is not None:
+            self._transactions.close()
         self._sender.close(timeout)
         self._metadata.close()
         _live.discard(self)
@@ -253,7 +237,7 @@ class Producer:
 
     def _send(
         self,
-        target: _Target,
+        target: Target,
         topic: str,
         value: Any,
         key: Any,
@@ -291,7 +275,7 @@ class Producer:
         if timestamp_ms is not None:
             checked_timestamp(timestamp_ms)
         if size > target.largest_batch:
-            raise _too_large(size, target.largest_batch)
+            raise too_large(size, target.largest_batch)
         if partition is not None or self._partitioner is not None:
             partition, target = self._place(target, topic, key, partition)
         return self._append(
@@ -304,8 +288,8 @@ class Producer:
         return to_bytes(key, "key")
 
     def _place(
-        self, target: _Target, topic: str, key: bytes | None, partition: int | None
-    ) -> tuple[int, _Target]:
+        self, target: Target, topic: str, key: bytes | None, partition: int | None
+    ) -> tuple[int, Target]:
         count = len(target.metadata.partitions)
         if partition is None:
             assert self._partitioner is not None
@@ -319,27 +303,31 @@ class Producer:
             )
         return partition, target
 
-    def _find(self, topic: str, *, refresh: bool = False) -> _Target:
+    def _find(self, topic: str, *, refresh: bool = False) -> Target:
         """Look a topic up; once per topic and once after each change of the metadata."""
         self._check_usable()
+        targets, refusal = self._targets, self._refusal()
+        if refusal is not None:
+            raise refusal
         config = self._config
         deadline = Deadline(self._clock, config.max_block_ms)
         if refresh:
             self._metadata.refresh([topic], timeout_ms=config.max_block_ms)
         metadata = self._metadata.topic(topic, timeout_ms=deadline.remaining_ms(1 << 40))
         self._sender.ids.ensure(deadline.remaining_ms(1 << 40))
-        largest = config.max_request_size
-        if metadata.max_message_bytes > 0:
-            largest = min(largest, metadata.max_message_bytes)
-        largest = max(largest - BATCH_OVERHEAD_BYTES, largest // 2)
+        largest = largest_batch(config.max_request_size, metadata)
         fresh = self._sender.accumulator.new_buffer(topic, largest)
         buffer = self._buffers.setdefault(topic, fresh)
         buffer.limit = fresh.limit
-        target = _Target(metadata, buffer, largest, plain=self._plain)
-        return self._targets.setdefault(topic, target)
+        target = Target(metadata, buffer, largest, plain=self._plain)
+        return targets.setdefault(topic, target)
+
+    def _admit(self, admitted: bool) -> None:
+        """Take records from now on, or none: that is for transactions to say."""
+        self._targets = self._known if admitted else {}
 
     def _forget_targets(self) -> None:
-        self._targets.clear()
+        self._known.clear()
 
     def _check_usable(self) -> None:
         if self._closed:
@@ -353,14 +341,7 @@ class Producer:
 def _abandon_after_fork() -> None:
     """Threads and sockets stay with the parent: what was known makes way for a clear error."""
     for producer in list(_live):
-        producer._targets.clear()
+        producer._forget_targets()
 
 
 os.register_at_fork(after_in_child=_abandon_after_fork)
-
-
-def _too_large(size: int, largest: int) -> MessageTooLargeError:
-    return MessageTooLargeError(
-        f"the record has {size} bytes, a batch of its topic may have {largest}; raise "
-        "max_request_size and the topic's max.message.bytes, or send less"
-    )

@@ -152,6 +152,32 @@ PRODUCER: Final = ConfigTable(
             between(0, _INT_MAX),
         ),
         ConfigKey(
+            "transaction.timeout.ms",
+            ConfigType.INT,
+            60_000,
+            Importance.LOW,
+            "Milliseconds after which the cluster aborts a transaction that is open and not "
+            "prepared; the producer is fenced then.",
+            between(1, _INT_MAX),
+        ),
+        ConfigKey(
+            "transaction.two.phase.commit.enable",
+            ConfigType.BOOLEAN,
+            False,
+            Importance.LOW,
+            "Whether `prepare_transaction` may be used: a prepared transaction is never aborted "
+            "by a timeout, it waits for somebody's decision (KIP-939).",
+        ),
+        ConfigKey(
+            "transactional.id",
+            ConfigType.STRING,
+            "",
+            Importance.MEDIUM,
+            "Name under which the producer writes in transactions; it outlives the process, and "
+            "the newest producer of a name fences all older ones. Empty: no transactions. Needs "
+            "`enable.idempotence`.",
+        ),
+        ConfigKey(
             "value.serializer",
             ConfigType.OBJECT,
             None,
@@ -187,6 +213,9 @@ class ProducerConfig:
     request_timeout_ms: int
     retries: int
     retry_backoff_ms: int
+    transaction_timeout_ms: int
+    transaction_two_phase_commit_enable: bool
+    transactional_id: str
     value_serializer: object
 
     @property
@@ -209,6 +238,13 @@ class ProducerConfig:
             if "enable_idempotence" in given:
                 raise InvalidConfigError(f'"enable.idempotence" needs {conflict}')
             values["enable_idempotence"] = False
+        if not values["enable_idempotence"] and config.transactional_id:
+            needs = conflict or '"enable.idempotence" to be true'
+            raise InvalidConfigError(f'"transactional.id" needs {needs}')
+        if config.transaction_two_phase_commit_enable and not config.transactional_id:
+            raise InvalidConfigError(
+                '"transaction.two.phase.commit.enable" needs a "transactional.id"'
+            )
         shortest = config.linger_ms + config.request_timeout_ms
         if config.delivery_timeout_ms < shortest:
             if "delivery_timeout_ms" in given:

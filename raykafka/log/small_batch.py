@@ -28,6 +28,7 @@ from raykafka.log.batch_header import (
     TRANSACTIONAL,
     BatchHeader,
     Message,
+    flags_of,
     leader_part,
     make_header,
     partition_seed,
@@ -36,7 +37,9 @@ from raykafka.log.batch_header import (
 from raykafka.log.body import Chunk
 from raykafka.log.ipc_message import SLOT_END, SLOT_POSITION, Layout, build_metadata
 from raykafka.log.schema import HEADERS_TYPE, UNTYPED_SCHEMA
-from raykafka.model import PartitionId
+from raykafka.model import Compression, PartitionId
+
+_TRANSACTIONAL: Final = flags_of(Compression.NONE, control=False, transactional=True)
 
 MAX_ROWS: Final = 64
 """With more records than this Arrow is faster."""
@@ -86,6 +89,7 @@ def encode_records(
     producer_id: int = -1,
     producer_epoch: int = -1,
     base_sequence: int = -1,
+    transactional: bool = False,
 ) -> EncodedBatch:
     """Encodes 1 to ``MAX_ROWS`` records, uncompressed, under schema id 0.
 
@@ -94,11 +98,12 @@ def encode_records(
     timestamps, keys, values = records
     rows = len(values)
     first = timestamps[0]
+    flags = _TRANSACTIONAL if transactional else 0
     if rows == 1:
-        producer = (0, producer_epoch, 1, producer_id, base_sequence, 0, first, first)
+        producer = (flags, producer_epoch, 1, producer_id, base_sequence, 0, first, first)
         return _encode_one(keys[0] if keys else None, values[0], producer, partition)
     first, last = min(timestamps), max(timestamps)
-    producer = (0, producer_epoch, rows, producer_id, base_sequence, 0, first, last)
+    producer = (flags, producer_epoch, rows, producer_id, base_sequence, 0, first, last)
     bits = (rows + 7) >> 3
     stamps = struct.pack(f"<{rows}q", *timestamps)
     key_nulls, key_parts = (rows, _absent(rows)) if keys is None else _binary(keys, rows)

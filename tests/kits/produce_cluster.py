@@ -90,6 +90,7 @@ class ProducingLeader(Leader):
             ApiKey.FETCH_CREDIT: self.on_credit,
             ApiKey.LIST_OFFSETS: self.on_list_offsets,
             ApiKey.PRODUCE: self.on_produce,
+            **self.cluster.leader_handlers(self.number),
         }
         self.listener = TcpListener(_spec(f"leader-{self.number}"), handlers)
         self.endpoint = await self.listener.start()
@@ -256,7 +257,11 @@ class ProduceCluster(ScriptedCluster):
     async def _start(self) -> None:
         for leader in self.leaders:
             await leader.start()
-        handlers = {ApiKey.METADATA: self._on_metadata, ApiKey.INIT_PRODUCER_ID: self._on_ids}
+        handlers = {
+            ApiKey.METADATA: self._on_metadata,
+            ApiKey.INIT_PRODUCER_ID: self._on_ids,
+            **self.controller_handlers,
+        }
         self._controller = TcpListener(_spec("controller"), handlers)
         endpoint = await self._controller.start()
         self.bootstrap = StaticBootstrap(BootstrapInfo("c1", "scripted", endpoint, SECRET))

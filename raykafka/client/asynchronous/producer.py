@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from raykafka.client.cluster.bootstrap import Bootstrap
 from raykafka.client.producer import Producer
 from raykafka.client.producing.futures import BatchMetadata, DeliveryFuture
+from raykafka.client.transacting.offsets import Offsets
+from raykafka.client.transacting.prepared import PreparedTransaction
 from raykafka.config.producer import ProducerConfig
-from raykafka.model import RecordMetadata
+from raykafka.errors import ProducerFencedError
+from raykafka.model import ConsumerGroupMetadata, RecordMetadata
 
 T = TypeVar("T")
 
@@ -103,6 +107,49 @@ class AsyncProducer:
             )
         )
         return self._bridged(sent)
+
+    async def init_transactions(self, *, keep_prepared: bool = False) -> PreparedTransaction | None:
+        """See ``Producer.init_transactions``."""
+        return await self._in_thread(
+            lambda: self._producer.init_transactions(keep_prepared=keep_prepared)
+        )
+
+    async def begin_transaction(self) -> None:
+        """See ``Producer.begin_transaction``."""
+        await self._in_thread(self._producer.begin_transaction)
+
+    async def send_offsets_to_transaction(
+        self, offsets: Offsets, group_metadata: ConsumerGroupMetadata
+    ) -> None:
+        """See ``Producer.send_offsets_to_transaction``."""
+        await self._in_thread(
+            lambda: self._producer.send_offsets_to_transaction(offsets, group_metadata)
+        )
+
+    async def prepare_transaction(self) -> PreparedTransaction:
+        """See ``Producer.prepare_transaction``."""
+        return await self._in_thread(self._producer.prepare_transaction)
+
+    async def commit_transaction(self) -> None:
+        """See ``Producer.commit_transaction``; it goes on when nobody waits for it any more."""
+        await self._in_thread(self._producer.commit_transaction)
+
+    async def abort_transaction(self) -> None:
+        """See ``Producer.abort_transaction``."""
+        await self._in_thread(self._producer.abort_transaction)
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        """``async with producer.transaction():``, see ``Producer.transaction``."""
+        await self.begin_transaction()
+        try:
+            yield
+            await self.commit_transaction()
+        except ProducerFencedError:
+            raise
+        except BaseException:
+            await self._in_thread(self._producer.abort_after_error)
+            raise
 
     async def flush(self, timeout: float | None = None) -> None:
         """See ``Producer.flush``; ``timeout`` is in seconds."""

@@ -17,7 +17,7 @@ from raykafka.client.partitioner import (
     partitions_for_keys,
     render_keys,
 )
-from raykafka.client.producing.delivery import Delivery
+from raykafka.client.producing.delivery import Delivery, Group
 from raykafka.client.producing.groups import Chunk, TableGroup
 from raykafka.errors import InvalidRecordError, RaykafkaError, UnknownTopicOrPartitionError
 from raykafka.log.schema import HEADERS_TYPE
@@ -33,6 +33,16 @@ def timestamp_column(timestamps: Int64Array) -> pa.Array:
     """Milliseconds since the epoch as a ``__timestamp`` column."""
     memory = pa.py_buffer(np.ascontiguousarray(timestamps))
     return pa.Array.from_buffers(_TIMESTAMP_TYPE, len(timestamps), [None, memory])
+
+
+def cut(group: Group, topic: TopicMetadata, sticky: StickyPartition) -> RaykafkaError | None:
+    """Make deliveries of a group; the first error of records that fail by themselves, if any do."""
+    if isinstance(group, Chunk):
+        cut_chunk(group, topic, sticky, topic.led)
+        return next(iter(group.errors.values()), None)
+    if isinstance(group, TableGroup):
+        cut_table(group, sticky, topic.led)
+    return None
 
 
 def cut_chunk(

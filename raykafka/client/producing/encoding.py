@@ -40,6 +40,7 @@ def encode(delivery: Delivery, topic: TopicMetadata, config: ProducerConfig) -> 
                     producer_id=delivery.producer_id,
                     producer_epoch=delivery.producer_epoch,
                     base_sequence=delivery.base_sequence,
+                    transactional=bool(config.transactional_id),
                 )
                 return _keep(delivery, encoded, config)
             batch = delivery.batch = batch.to_arrow()
@@ -57,6 +58,7 @@ def encode(delivery: Delivery, topic: TopicMetadata, config: ProducerConfig) -> 
             producer_epoch=delivery.producer_epoch,
             base_sequence=delivery.base_sequence,
             compression=compression,
+            transactional=bool(config.transactional_id),
             stats=statistics,
         )
     except (pa.ArrowException, ValueError, TypeError, OverflowError, struct.error) as error:

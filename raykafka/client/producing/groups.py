@@ -119,6 +119,11 @@ class Chunk(Group):
         return index
 
     @property
+    def errors(self) -> Mapping[int, RaykafkaError]:
+        """Records that failed by themselves when it was cut, by their place."""
+        return self._errors
+
+    @property
     def typed(self) -> bool:
         """Whether its values are rows of columns."""
         return bool(self.values) and type(self.values[0]) is tuple

@@ -19,6 +19,7 @@ from raykafka.errors import (
     InvalidProducerEpochError,
     OutOfOrderSequenceNumberError,
     RaykafkaError,
+    TransactionAbortableError,
     UnknownProducerIdError,
     UnknownSchemaVersionError,
 )
@@ -196,6 +197,13 @@ class PartitionQueue:
             + ("" if why is None else f". The last problem was {type(why).__name__}: {why.message}")
         )
 
+    def lost_count(self) -> TransactionAbortableError:
+        """What a transaction fails with whose batches the leader cannot follow."""
+        return TransactionAbortableError(
+            f"the leader of {self.topic}-{self.partition} does not know the batches before this "
+            "one; abort the transaction"
+        )
+
     def discard(self, delivery: Delivery) -> None:
         """What ``next_to_send`` gave cannot be sent, ever; the caller settles it."""
         if delivery.base_sequence != NO_SEQUENCE and delivery.attempts == 0:
@@ -225,6 +233,17 @@ class PartitionQueue:
         self._in_flight.clear()
         self.recovering = False
         return taken
+
+    def start_over(self) -> None:
+        """Everything was given up: what comes next is numbered from zero, under any identity.
+
+        Only where the leader cannot take it for what was given up: the next transaction has an
+        epoch under which nothing has been sent.
+        """
+        self._identity = Identity(-1, -1)
+        self.needs_bump = False
+        self.not_before_ms = 0
+        self.attempt = 0
 
     def move_to(self, topic_id: str) -> None:
         """The topic was created anew: its log knows nothing of this producer's sequences."""

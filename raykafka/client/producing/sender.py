@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial
 
 from raykafka.client.cluster.deadline import Deadline
 from raykafka.client.cluster.leader_connections import LeaderConnections
@@ -23,6 +24,7 @@ from raykafka.client.producing.accumulator import NEVER_MS, Accumulator
 from raykafka.client.producing.counters import Counters
 from raykafka.client.producing.delivery import Group
 from raykafka.client.producing.futures import Callbacks
+from raykafka.client.producing.gate import Gate, Identities
 from raykafka.client.producing.producer_ids import ProducerIds
 from raykafka.client.producing.transmitter import Transmitter
 from raykafka.client.producing.turn import Bell, Turn
@@ -46,13 +48,20 @@ interrupted by other threads of this producer."""
 class Sender:
     """The engine of one producer. Thread-safe."""
 
-    def __init__(self, config: ProducerConfig, metadata: ClusterMetadata, clock: Clock) -> None:
+    def __init__(
+        self,
+        config: ProducerConfig,
+        metadata: ClusterMetadata,
+        clock: Clock,
+        gate: Gate | None = None,
+    ) -> None:
+        """``gate`` is there for a producer with a transactional id."""
         self._clock = clock
         self._lingers = config.linger_ms > 0
         self._patience_ms = max(config.linger_ms, STEP_MS) + STEP_MS
         self._metadata = metadata
         self.callbacks = Callbacks()
-        self.ids = ProducerIds(
+        self.ids: Identities = gate or ProducerIds(
             metadata, enabled=config.enable_idempotence, on_change=self._cluster_changed
         )
         self.accumulator = Accumulator(
@@ -78,6 +87,7 @@ class Sender:
             self._connections,
             self.callbacks,
             clock,
+            gate,
         )
         metadata.on_update(self._cluster_changed)
         self._turn = Turn()
@@ -152,6 +162,24 @@ class Sender:
             if deadline.expired:
                 return settled()
             now_ms = self._clock.monotonic_ms()
+
+    def flush(self, timeout_s: float | None, hopeless: Callable[[], bool] | None = None) -> bool:
+        """Deliver everything now, or until ``hopeless()``; False when something is left.
+
+        Callbacks of what was delivered have run when it returns.
+        """
+        deadline = Deadline(self._clock, None if timeout_s is None else timeout_s * 1000)
+        for group in self.accumulator.close_all():
+            left_s = None if timeout_s is None else deadline.remaining_ms(NEVER_MS) / 1000
+            settled = group.complete if hopeless is None else partial(_either, group, hopeless)
+            if not self.wait_for(settled, left_s, group) or not group.complete():
+                return False
+        self.callbacks.run(wait=True)
+        return True
+
+    def abandon(self, error: RaykafkaError) -> None:
+        """Fail everything that is not acknowledged, and number what follows from zero."""
+        self._fail_all(error, for_good=False)
 
     def close(self, timeout_s: float | None) -> None:
         """Deliver what there is for up to ``timeout_s``, fail the rest, stop. Idempotent."""
@@ -311,12 +339,18 @@ class Sender:
     def _nothing_under_way(self) -> bool:
         return not self._transmitter.unsettled
 
-    def _fail_all(self, error: RaykafkaError) -> None:
+    def _fail_all(self, error: RaykafkaError, *, for_good: bool = True) -> None:
         while not self._turn.try_enter():
             self._turn.wanted = True
             self._wake()
             self._turn.wait(lambda: False, 0.05)
         try:
             self._transmitter.give_up(error)
+            if not for_good:
+                self._transmitter.start_over()
         finally:
             self._leave()
+
+
+def _either(group: Group, hopeless: Callable[[], bool]) -> bool:
+    return group.complete() or hopeless()

@@ -18,14 +18,14 @@ from raykafka.client.cluster.metadata import ClusterMetadata, TopicMetadata
 from raykafka.client.partitioner import StickyPartition
 from raykafka.client.producing.accumulator import NEVER_MS, Accumulator
 from raykafka.client.producing.counters import Counters
-from raykafka.client.producing.cutting import cut_chunk, cut_table
+from raykafka.client.producing.cutting import cut
 from raykafka.client.producing.delivery import Delivery, Group
 from raykafka.client.producing.encoding import encode
 from raykafka.client.producing.futures import Callbacks
-from raykafka.client.producing.groups import Chunk, TableGroup
+from raykafka.client.producing.gate import Gate, Identities
+from raykafka.client.producing.groups import Chunk
 from raykafka.client.producing.outstanding import Outstanding
 from raykafka.client.producing.partition_queue import PartitionQueue
-from raykafka.client.producing.producer_ids import ProducerIds
 from raykafka.clock import Clock
 from raykafka.config.producer import ProducerConfig
 from raykafka.errors import (
@@ -51,13 +51,16 @@ class Transmitter:
         self,
         config: ProducerConfig,
         metadata: ClusterMetadata,
-        ids: ProducerIds,
+        ids: Identities,
         accumulator: Accumulator,
         connections: LeaderConnections,
         callbacks: Callbacks,
         clock: Clock,
+        gate: Gate | None = None,
     ) -> None:
         self._config = config
+        self._gate = gate
+        self._transactional_id = config.transactional_id
         self._acks, self._timeout_ms = int(config.acks), config.request_timeout_ms
         self._metadata = metadata
         self._ids = ids
@@ -133,10 +136,20 @@ class Transmitter:
         self._attention.clear()
         self._timers.clear()
 
+    def start_over(self) -> None:
+        """After ``give_up``: the next transaction's batches are numbered from zero."""
+        for queue in self._queues.values():
+            queue.start_over()
+
     # --- from groups to queues --------------------------------------------------------------------
 
     def _cut(self, group: Group) -> None:
         topic = self._metadata.cached(group.topic)
+        refusal = None if self._gate is None else self._gate.refusal()
+        if refusal is not None:
+            self._fail_group(group, refusal)
+            return
+        failed: RaykafkaError | None
         try:
             if topic is None:
                 raise UnknownTopicOrPartitionError(
@@ -145,16 +158,17 @@ class Transmitter:
             sticky = self._sticky.get(group.topic)
             if sticky is None:
                 sticky = self._sticky[group.topic] = StickyPartition()
-            if isinstance(group, Chunk):
-                cut_chunk(group, topic, sticky, topic.led)
-            elif isinstance(group, TableGroup):
-                cut_table(group, sticky, topic.led)
+            failed = cut(group, topic, sticky)
         except RaykafkaError as error:
-            self._fail_group(group, error)
-            return
+            failed = error
         except (pa.ArrowException, TypeError, ValueError) as error:
-            self._fail_group(group, SerializationError(f"records do not encode: {error}"))
+            failed = SerializationError(f"records do not encode: {error}")
+        if failed is not None and self._gate is not None:
+            self._gate.failed(failed)
+        if failed is not None and group.deliveries is None:
+            self._fail_group(group, failed)
             return
+        assert topic is not None
         for delivery in group.deliveries or ():
             self.unsettled += 1
             queue = self._queue(topic, delivery.partition)
@@ -192,8 +206,11 @@ class Transmitter:
             if not self._transmit(queue, delivery, topic, now_ms):
                 break
         if queue.needs_bump and not queue.recovering and now_ms >= queue.not_before_ms:
-            self._ids.renew(queue.identity)
-            self._pause(queue, now_ms)
+            if self._gate is not None:
+                self._drop(queue, queue.lost_count())
+            else:
+                self._ids.renew(queue.identity)
+                self._pause(queue, now_ms)
         if queue.congested:
             self._congested[queue] = None
         elif self._congested:
@@ -220,7 +237,11 @@ class Transmitter:
             self._wait_for_leader(queue, now_ms)
             return False
         epoch, acks = place.leader_epoch, self._acks
-        request = ProduceRequest(queue.topic_id, queue.partition, epoch, acks, self._timeout_ms)
+        request = ProduceRequest(
+            queue.topic_id, queue.partition, epoch, acks, self._timeout_ms, self._transactional_id
+        )
+        if self._gate is not None:
+            self._gate.batch_sent()
         queue.sent(delivery, now_ms)
         self._outstanding.add(delivery, endpoint, queue)
         try:
@@ -290,6 +311,8 @@ class Transmitter:
 
     def _rejected(self, queue: PartitionQueue, delivery: Delivery, error: RaykafkaError) -> None:
         self._outstanding.remove(delivery)
+        if self._gate is not None:
+            error = self._gate.understood(error)
         if queue.rejected(delivery, error):
             self._settle(delivery, error)
         elif not delivery.done:
@@ -306,14 +329,12 @@ class Transmitter:
         group = delivery.group
         if group is None:
             return
-        counters = self.counters
         if error is None:
-            counters.records_sent += delivery.count
-            counters.batches_sent += 1
-            if delivery.encoded is not None:
-                counters.bytes_sent += delivery.encoded.header.size
+            self.counters.sent(delivery)
         else:
-            counters.records_failed += delivery.count
+            self.counters.records_failed += delivery.count
+            if self._gate is not None:
+                self._gate.failed(error)
         delivery.settle(error)
         self.unsettled -= 1
         group.pending -= 1
