@@ -50,6 +50,7 @@ class CoordinatorHost:
         self._services: dict[tuple[str, int], HostedService] = {}
         self._ended: set[asyncio.Task[None]] = set()
         self._ticking: asyncio.Task[None] | None = None
+        self._closed = False
 
     def handlers(self) -> Mapping[ApiKey, Handler]:
         """What the listener serves for every kind."""
@@ -71,7 +72,7 @@ class CoordinatorHost:
     def led(self, replica: Replica) -> None:
         """The replica leads in a new epoch."""
         kind = self._kinds.get(replica.topic)
-        if kind is None:
+        if kind is None or self._closed:
             return
         self.unled(replica)
         service = HostedService(
@@ -97,6 +98,7 @@ class CoordinatorHost:
 
     async def close(self) -> None:
         """End every service; whoever waits hears ``NotCoordinatorError``."""
+        self._closed = True
         for service in list(self._services.values()):
             self.unled(service.replica)
         if self._ticking is not None:

@@ -296,9 +296,12 @@ class HostedService:
                 await self._replay()
             except RaykafkaError as error:
                 logger.error("%s cannot be loaded: %s", self.name, error)
-                await asyncio.sleep(_RELOAD_PAUSE_S)
+            except Exception:
+                # A coordinator that is silent for ever would be worse than one that tries again.
+                logger.exception("%s cannot be loaded", self.name)
             else:
                 return
+            await asyncio.sleep(_RELOAD_PAUSE_S)
 
     async def _replay(self) -> None:
         machine, log = self._make_machine(), self.replica.log
@@ -325,10 +328,10 @@ class HostedService:
 
     async def _compact(self) -> None:
         """Write the state once more and let the log begin there; see ``compaction``."""
-        machine, compaction, replica = self._machine, self._compaction, self.replica
-        if compaction.is_running:
-            return
         self._append_queued()  # what has been replayed already must stand before the snapshot
+        machine, compaction, replica = self._machine, self._compaction, self.replica
+        if compaction.is_running or not self.is_active:
+            return
         records = [machine.encode(record) for record in machine.snapshot()]
         compaction.begin(records, replica.log.log_end_offset)
         start = compaction.start_offset
