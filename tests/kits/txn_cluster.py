@@ -164,8 +164,6 @@ class TxnCluster(ProduceCluster):
 
     def _prepare(self, request: PrepareTxnRequest) -> Message:
         known = self._known(request)
-        if known.state != "Ongoing":
-            raise InvalidTxnStateError("nothing is open")
         known.state, known.prepared_epoch = "Prepared", known.epoch
         return PrepareTxnResponse()
 

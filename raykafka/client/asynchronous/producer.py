@@ -14,7 +14,6 @@ from raykafka.client.producing.futures import BatchMetadata, DeliveryFuture
 from raykafka.client.transacting.offsets import Offsets
 from raykafka.client.transacting.prepared import PreparedTransaction
 from raykafka.config.producer import ProducerConfig
-from raykafka.errors import ProducerFencedError
 from raykafka.model import ConsumerGroupMetadata, RecordMetadata
 
 T = TypeVar("T")
@@ -145,8 +144,6 @@ class AsyncProducer:
         try:
             yield
             await self.commit_transaction()
-        except ProducerFencedError:
-            raise
         except BaseException:
             await self._in_thread(self._producer.abort_after_error)
             raise

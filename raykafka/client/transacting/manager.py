@@ -30,7 +30,7 @@ NO_IDENTITY: Final = Identity(NO_PRODUCER_ID, NO_PRODUCER_EPOCH)
 _FENCED: Final = (InvalidProducerEpochError, InvalidProducerIdMappingError)
 _FATAL: Final = (
     ProducerFencedError,
-    *_FENCED,
+    InvalidProducerIdMappingError,
     ClusterAuthorizationFailedError,
     InvalidTransactionTimeoutError,
     TransactionalIdAuthorizationFailedError,
@@ -89,8 +89,10 @@ class TransactionManager:
         self._prepared = NO_IDENTITY
 
     @property
-    def ending_identity(self) -> Identity:
-        """Under which the coordinator knows the transaction that is to be ended or prepared."""
+    def transaction(self) -> Identity:
+        """Under which the transaction was written: another than ours for one that was found
+        prepared.
+        """
         return self._prepared if self._prepared.numbered else self.identity
 
     @property
@@ -197,8 +199,10 @@ class TransactionManager:
             self.state = TransactionState.FATAL_ERROR
             self.error = self.understood(error)
         elif self.state is TransactionState.IN_TRANSACTION:
+            # Also with an epoch that is too old: it may be the coordinator that aborted, after the
+            # timeout. Whether somebody else has taken over is for the coordinator to say (KIP-588).
             self.state = TransactionState.ABORTABLE_ERROR
-            self.error = error
+            self.error = self.understood(error)
 
     def fail_fatally(self, error: RaykafkaError) -> None:
         """Nobody knows any more how the transaction stands."""
@@ -211,9 +215,9 @@ class TransactionManager:
         if not isinstance(error, _FENCED):
             return error
         return ProducerFencedError(
-            f"another producer uses transactional id {self.transactional_id!r}, or the cluster "
-            "aborted the transaction after transaction_timeout_ms; close this producer "
-            f"({error.message})"
+            f"another producer uses transactional id {self.transactional_id!r}, or the cluster has "
+            "aborted the transaction after transaction_timeout_ms; abort_transaction tells which, "
+            f"and the producer can go on in the latter case ({error.message})"
         )
 
     # --- inside -----------------------------------------------------------------------------------
@@ -230,7 +234,7 @@ class TransactionManager:
     def _failure(self, call: str) -> RaykafkaError:
         error = self.error
         assert error is not None
-        if self.state is TransactionState.FATAL_ERROR:
+        if self.state is TransactionState.FATAL_ERROR or isinstance(error, ProducerFencedError):
             return type(error)(error.message)  # another one each time: tracebacks grow
         what = f"{call} is not possible: " if call else ""
         return TransactionAbortableError(

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from raykafka.client.transacting.offsets import Offsets
 from raykafka.client.transacting.prepared import PreparedTransaction
 from raykafka.client.transacting.transactions import ProducerTransactions
-from raykafka.errors import IllegalStateError, ProducerFencedError, RaykafkaError
+from raykafka.errors import IllegalStateError, RaykafkaError
 from raykafka.model import ConsumerGroupMetadata
 
 
@@ -17,11 +17,11 @@ class TransactionMethods(ABC):
     """Transactions of a producer with a ``transactional_id``; the names are kafka-python's.
 
     All of them wait up to ``max_block_ms`` for a coordinator and raise a retriable error after
-    that, upon which the same call may be made again. They raise ``ProducerFencedError`` once
-    another producer has taken over the transactional id, or the cluster has aborted a transaction
-    that was open for longer than ``transaction_timeout_ms``: close the producer then.
-    ``TransactionAbortableError`` says that something of the transaction was lost: abort it, then
-    begin another one. ``IllegalStateError`` says that the call makes no sense now.
+    that, upon which the same call may be made again. ``TransactionAbortableError`` says that
+    something of the transaction was lost, or that it took longer than ``transaction_timeout_ms``:
+    abort it, then begin another one. ``ProducerFencedError`` says that another producer has taken
+    over the transactional id: close this one, unless ``abort_transaction`` succeeds, which tells
+    that it was only the timeout. ``IllegalStateError`` says that the call makes no sense now.
     """
 
     _transactions: ProducerTransactions | None = None
@@ -60,8 +60,7 @@ class TransactionMethods(ABC):
 
         Whoever has the value that is returned may commit or abort it, whatever becomes of this
         process: this producer, a later one with ``init_transactions(keep_prepared=True)``, or
-        ``Admin``. Needs ``transaction_two_phase_commit_enable``; raises ``InvalidTxnStateError``
-        when nothing was sent.
+        ``Admin``. Needs ``transaction_two_phase_commit_enable``.
         """
         return self._required().prepare()
 
@@ -86,8 +85,6 @@ class TransactionMethods(ABC):
         try:
             yield
             transactions.commit()
-        except ProducerFencedError:
-            raise
         except BaseException:
             self.abort_after_error()
             raise

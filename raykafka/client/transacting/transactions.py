@@ -190,11 +190,6 @@ class ProducerTransactions:
         with self._calling:
             deadline = self._deadline()
             self._deliver("prepare_transaction", deadline)
-            if not self._manager.participating:
-                self._reopen()
-                raise InvalidTxnStateError(
-                    "the transaction is empty: there is nothing to prepare; send something first"
-                )
             try:
                 self._ask(ApiKey.PREPARE_TXN, request, deadline)
             except RaykafkaError as error:
@@ -283,7 +278,7 @@ class ProducerTransactions:
         return Deadline(self._clock, self._config.max_block_ms)
 
     def _handle(self) -> PreparedTransaction:
-        return PreparedTransaction(self.transactional_id, *self._manager.ending_identity)
+        return PreparedTransaction(self.transactional_id, *self._manager.transaction)
 
     def _topic_id(self, topic: str, deadline: Deadline) -> str:
         return self._metadata.topic(topic, timeout_ms=deadline.remaining_ms(1 << 31)).topic_id
@@ -349,12 +344,13 @@ class ProducerTransactions:
 
     def _end(self, commit: bool, deadline: Deadline) -> None:
         manager = self._manager
-        producer_id, epoch = manager.ending_identity
+        # Also one that was found prepared is ended under our own identity, so that the coordinator
+        # answers with the next one.
         identity = manager.identity
         if manager.known_outside:
 
             def request(partition: int) -> Message:
-                return EndTxnRequest(self.transactional_id, partition, producer_id, epoch, commit)
+                return EndTxnRequest(self.transactional_id, partition, *manager.identity, commit)
 
             try:
                 ended = self._ask(ApiKey.END_TXN, request, deadline)

@@ -45,7 +45,6 @@ def test_a_committed_transaction_gives_way_to_the_next_under_a_newer_epoch() -> 
     manager.participating = True
     manager.seal("commit_transaction")
     manager.committing()
-    assert manager.ending_identity == ID
     manager.ended(NEXT)
     assert (manager.state, manager.identity) == (State.READY, NEXT)
     manager.begin()
@@ -96,13 +95,30 @@ def test_a_failed_record_leaves_only_the_abort() -> None:
 
 def test_a_fenced_producer_does_nothing_any_more() -> None:
     manager = opened()
-    manager.fail(InvalidProducerEpochError("epoch 0 is older than 1"))
+    manager.fail(ProducerFencedError("a newer one"))
     assert manager.state is State.FATAL_ERROR
     for call in (manager.committing, manager.aborting, manager.begin, manager.check_initialize):
-        with pytest.raises(ProducerFencedError, match="'bank'"):
+        with pytest.raises(ProducerFencedError, match="a newer one"):
             call()
     manager.fail(DeliveryTimeoutError())
     assert isinstance(manager.refusal(), ProducerFencedError)
+
+
+def test_an_old_epoch_may_be_a_timeout_and_only_the_abort_tells() -> None:
+    for other_producer in (False, True):
+        manager = opened()
+        manager.fail(InvalidProducerEpochError("epoch 0 is older than 1"))
+        for call in (manager.committing, manager.begin):
+            with pytest.raises(ProducerFencedError, match="'bank'"):
+                call()
+        manager.aborting()
+        if other_producer:
+            manager.fail_fatally(ProducerFencedError())
+            with pytest.raises(ProducerFencedError):
+                manager.aborting()
+        else:
+            manager.ended(NEXT)
+            manager.begin()
 
 
 def test_late_failures_of_what_was_given_up_change_nothing() -> None:
@@ -146,9 +162,9 @@ def test_a_prepared_transaction_is_ended_under_its_own_epoch() -> None:
         manager.begin()
     assert isinstance(manager.refusal(), IllegalStateError)
     manager.committing()
-    assert (manager.ending_identity, manager.identity) == (ID, NEXT)
+    assert (manager.transaction, manager.identity) == (ID, NEXT)
     manager.ended(Identity(7, 2))
-    assert manager.ending_identity == Identity(7, 2)
+    assert manager.transaction == Identity(7, 2)
 
     manager.begin()
     manager.participating = True
@@ -156,7 +172,7 @@ def test_a_prepared_transaction_is_ended_under_its_own_epoch() -> None:
     manager.prepared()
     assert manager.state is State.PREPARED
     manager.aborting()
-    assert manager.ending_identity == Identity(7, 2)
+    assert manager.transaction == Identity(7, 2)
 
 
 @settings(max_examples=200, deadline=None)
@@ -176,7 +192,7 @@ def test_no_order_of_calls_leads_astray(steps: list[int]) -> None:
         manager.committing,
         manager.aborting,
         lambda: manager.fail(DeliveryTimeoutError()),
-        lambda: manager.fail(InvalidProducerEpochError()),
+        lambda: manager.fail(ProducerFencedError()),
         manager.unseal,
     ]
     fatal = False
@@ -198,4 +214,4 @@ def test_no_order_of_calls_leads_astray(steps: list[int]) -> None:
         ) or manager.state is State.ABORTING
         if manager.state is State.READY:
             assert manager.identity == Identity(7, epoch)
-            assert manager.ending_identity != NO_IDENTITY
+            assert manager.transaction != NO_IDENTITY
