@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from raykafka.config.definition import ConfigKey, ConfigType, Importance, between
+from raykafka.config.definition import ConfigKey, ConfigType, Importance, at_least, between
 
 _MAX_COPIES: Final = 32767
 
@@ -41,6 +41,37 @@ COORDINATOR_KEYS: Final = (
     _copies("offsets.topic.replication.factor", "__consumer_offsets"),
     _partitions("transaction.state.log.num.partitions", "__transaction_state"),
     _copies("transaction.state.log.replication.factor", "__transaction_state"),
+    ConfigKey(
+        "transaction.max.timeout.ms",
+        ConfigType.INT,
+        900_000,
+        Importance.HIGH,
+        "Longest `transaction_timeout_ms` that a producer may ask for, in milliseconds: so long an "
+        "open transaction can hold up consumers that read only what is committed.",
+        at_least(1),
+        dynamic=False,
+    ),
+    ConfigKey(
+        "transaction.two.phase.commit.enable",
+        ConfigType.BOOLEAN,
+        True,
+        Importance.LOW,
+        "Whether producers may prepare transactions, which then wait for their end without a "
+        "timeout (KIP-939). Kafka's default is false because its permissions decide who may; here "
+        "whoever has the cluster's secret may do everything, and prepared transactions can be "
+        "listed and ended by anybody.",
+        dynamic=False,
+    ),
+    ConfigKey(
+        "transactional.id.expiration.ms",
+        ConfigType.INT,
+        7 * 24 * 60 * 60 * 1000,
+        Importance.HIGH,
+        "Milliseconds after which a transactional id that is not used, and has no transaction "
+        "open, is forgotten.",
+        at_least(1),
+        dynamic=False,
+    ),
     _partitions("share.coordinator.state.topic.num.partitions", "__share_group_state"),
     _copies("share.coordinator.state.topic.replication.factor", "__share_group_state"),
 )
@@ -54,5 +85,8 @@ class CoordinatorConfig:
     offsets_topic_replication_factor: int
     share_coordinator_state_topic_num_partitions: int
     share_coordinator_state_topic_replication_factor: int
+    transaction_max_timeout_ms: int
     transaction_state_log_num_partitions: int
     transaction_state_log_replication_factor: int
+    transaction_two_phase_commit_enable: bool
+    transactional_id_expiration_ms: int

@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 
 import wire_samples_share
+import wire_samples_transactions
 
 from raykafka.protocol import apis
 from raykafka.protocol.framing import request_head, response_head
@@ -235,6 +236,7 @@ REQUESTS: dict[ApiKey, tuple[Message, bytes]] = {
     ApiKey.RESTART_BROKER: (RestartBrokerRequest(2, True), b""),
     ApiKey.UNREGISTER_BROKER: (UnregisterBrokerRequest(2), b""),
     **wire_samples_share.REQUESTS,
+    **wire_samples_transactions.REQUESTS,
 }
 
 RESPONSES: dict[ApiKey, tuple[Message, bytes]] = {
@@ -424,6 +426,7 @@ RESPONSES: dict[ApiKey, tuple[Message, bytes]] = {
     ApiKey.RESTART_BROKER: (RestartBrokerResponse(**FAILED), b""),
     ApiKey.UNREGISTER_BROKER: (UnregisterBrokerResponse(**FAILED), b""),
     **wire_samples_share.RESPONSES,
+    **wire_samples_transactions.RESPONSES,
 }
 
 CORRELATION_ID = 41

@@ -21,6 +21,7 @@ RULES = {
     "raykafka.log": {"ray", "fsspec"},  # pyarrow itself loads asyncio and socket
     "raykafka.replication": HEAVY | {"asyncio", "socket"},
     "raykafka.quorum": HEAVY | {"asyncio", "socket"},
+    "raykafka.txn": HEAVY | {"asyncio", "socket"},
     "raykafka.controller": HEAVY | {"asyncio", "socket"},
     "raykafka.protocol": HEAVY | {"asyncio", "socket"},
     "raykafka.storage": {"ray"},

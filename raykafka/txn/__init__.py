@@ -1,0 +1,1 @@
+"""The transaction coordinator's machine: pure, no clock, no randomness, no I/O."""
