@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import TracebackType
@@ -15,20 +16,24 @@ from raykafka.client.cluster.bootstrap import Bootstrap
 from raykafka.client.cluster.deadline import Backoff, Deadline
 from raykafka.client.cluster.leader_calls import Asked, LeaderCalls
 from raykafka.client.cluster.metadata import ClusterMetadata, TopicMetadata
+from raykafka.client.grouping.coordinator_calls import CoordinatorCalls
+from raykafka.client.operating.arguments import (
+    checked,
+    config_changes,
+    name_list,
+    timestamp,
+)
 from raykafka.client.operating.operations import ClusterOperations
+from raykafka.client.transacting.administration import TransactionOperations
 from raykafka.clock import Clock, SystemClock
 from raykafka.errors import (
     ClientClosedError,
-    InvalidRequestError,
     RaykafkaError,
     error_for,
 )
 from raykafka.internal_topics import INTERNAL_TOPICS
 from raykafka.log.schema import serialize_schema
 from raykafka.model import (
-    EARLIEST_TIMESTAMP,
-    LATEST_TIMESTAMP,
-    MAX_TIMESTAMP,
     Endpoint,
     OffsetAndTimestamp,
     TopicPartition,
@@ -60,12 +65,6 @@ from raykafka.protocol.messages import (
 )
 from raykafka.protocol.quorum_messages import DescribeQuorumRequest, DescribeQuorumResponse
 
-_SPECIAL = {
-    "latest": LATEST_TIMESTAMP,
-    "earliest": EARLIEST_TIMESTAMP,
-    "max_timestamp": MAX_TIMESTAMP,
-}
-
 
 @dataclass(frozen=True, slots=True)
 class NewTopic:
@@ -84,7 +83,7 @@ class NewTopic:
     replica_assignments: Mapping[int, Sequence[int]] = field(default_factory=dict)
 
 
-class Admin(ClusterOperations):
+class Admin(ClusterOperations, TransactionOperations):
     """Administration of a cluster. Thread-safe; calls are made one at a time.
 
     Every method waits up to ``api_timeout_ms``, repeating what is retriable. Raises
@@ -109,6 +108,7 @@ class Admin(ClusterOperations):
         self._request_timeout_ms = request_timeout_ms
         self._timeout_ms = 2 * request_timeout_ms if api_timeout_ms is None else api_timeout_ms
         self._retry_backoff_ms = retry_backoff_ms
+        self._client_id = client_id
         self._metadata = ClusterMetadata(
             bootstrap,
             client_id=client_id,
@@ -123,6 +123,7 @@ class Admin(ClusterOperations):
             retry_backoff_ms=retry_backoff_ms,
             clock=clock,
         )
+        self._coordinator_calls: dict[str, CoordinatorCalls] = {}
         self._lock = threading.Lock()
 
     def __enter__(self) -> Admin:
@@ -141,6 +142,8 @@ class Admin(ClusterOperations):
         self._metadata.close()
         with self._lock:
             self._leaders.close()
+            for coordinators in self._coordinator_calls.values():
+                coordinators.close()
 
     # --- topics -----------------------------------------------------------------------------------
 
@@ -165,12 +168,12 @@ class Admin(ClusterOperations):
             for topic in new_topics
         ]
         request = CreateTopicsRequest(topics, validate_only)
-        return _checked(self._call(ApiKey.CREATE_TOPICS, request).topics)
+        return checked(self._call(ApiKey.CREATE_TOPICS, request).topics)
 
     def delete_topics(self, names: Iterable[str]) -> list[TopicResult]:
         """Delete topics with all their records; raises ``UnknownTopicOrPartitionError``."""
-        request = DeleteTopicsRequest(_names(names))
-        return _checked(self._call(ApiKey.DELETE_TOPICS, request).topics)
+        request = DeleteTopicsRequest(name_list(names))
+        return checked(self._call(ApiKey.DELETE_TOPICS, request).topics)
 
     def list_topics(self, *, list_internal: bool = False) -> list[str]:
         """The names of all topics, sorted; those of coordinators with ``list_internal`` only."""
@@ -185,7 +188,7 @@ class Admin(ClusterOperations):
         if names is None:
             known = self._metadata.all_topics(timeout_ms=self._timeout_ms)
             return [known[name] for name in sorted(known)]
-        wanted = _names(names)
+        wanted = name_list(names)
         self._metadata.refresh(wanted, timeout_ms=self._timeout_ms)
         return [self._metadata.topic(name, timeout_ms=self._timeout_ms) for name in wanted]
 
@@ -199,7 +202,7 @@ class Admin(ClusterOperations):
         """
         wanted = [NewPartitions(name, count) for name, count in total_counts.items()]
         request = CreatePartitionsRequest(wanted, validate_only)
-        return _checked(self._call(ApiKey.CREATE_PARTITIONS, request).topics)
+        return checked(self._call(ApiKey.CREATE_PARTITIONS, request).topics)
 
     def add_columns(self, topic: str, columns: pa.Schema) -> int:
         """Add nullable columns at the end of a typed topic's schema; returns the new schema id.
@@ -237,7 +240,8 @@ class Admin(ClusterOperations):
         the default back. Raises ``InvalidConfigError`` that names the key.
         """
         resources = [
-            AlteredResource(resource, _changes(wanted)) for resource, wanted in changes.items()
+            AlteredResource(resource, config_changes(wanted))
+            for resource, wanted in changes.items()
         ]
         request = AlterConfigsRequest(resources, validate_only)
         for answer in self._call(ApiKey.ALTER_CONFIGS, request).resources:
@@ -254,7 +258,7 @@ class Admin(ClusterOperations):
 
         The offset is -1 where no record is that young.
         """
-        wanted = {TopicPartition(*place): _timestamp(at) for place, at in partitions.items()}
+        wanted = {TopicPartition(*place): timestamp(at) for place, at in partitions.items()}
 
         def request(asked: list[Asked[int]]) -> Message:
             return ListOffsetsRequest(
@@ -341,48 +345,35 @@ class Admin(ClusterOperations):
             self._metadata.pause(pause)
 
     def _ask(self, api_key: ApiKey, wanted: Mapping[TopicPartition, int], request: Any) -> Any:
+        with self._alone():
+            return self._leaders.ask(api_key, wanted, request, self._timeout_ms)
+
+    def _ask_leader(self, place: TopicPartition, api_key: ApiKey, request: Any) -> Any:
+        with self._alone():
+            return self._leaders.ask_leader(place, api_key, request, self._timeout_ms)
+
+    @contextmanager
+    def _coordinators(self, topic: str) -> Iterator[CoordinatorCalls]:
+        with self._alone():
+            found = self._coordinator_calls.get(topic)
+            if found is None:
+                found = self._coordinator_calls[topic] = CoordinatorCalls(
+                    self._metadata,
+                    topic,
+                    client_id=self._client_id,
+                    request_timeout_ms=self._request_timeout_ms,
+                    retry_backoff_ms=self._retry_backoff_ms,
+                    clock=self._clock,
+                )
+            yield found
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Connections to leaders and coordinators are for one thread at a time."""
         with self._lock:
             if self._metadata.closed:
                 raise ClientClosedError("the admin client is closed; make a new one")
-            return self._leaders.ask(api_key, wanted, request, self._timeout_ms)
+            yield
 
     def _call(self, api_key: ApiKey, request: Message) -> Any:
         return self._metadata.call(api_key, request, timeout_ms=self._timeout_ms)
-
-
-def _checked(results: list[TopicResult]) -> list[TopicResult]:
-    failed = [result for result in results if result.error_code]
-    if not failed:
-        return results
-    first = failed[0]
-    others = ", ".join(repr(result.name) for result in failed[1:])
-    more = f" (also failed: {others})" if others else ""
-    raise error_for(first.error_code, f"{first.error_message}{more}")
-
-
-def _names(names: Iterable[str]) -> list[str]:
-    if isinstance(names, str):
-        raise InvalidRequestError(f"give a list of names: [{names!r}]")
-    return list(names)
-
-
-def _changes(wanted: Sequence[ConfigChange] | Mapping[str, str | None]) -> list[ConfigChange]:
-    if not isinstance(wanted, Mapping):
-        return list(wanted)
-    return [
-        ConfigChange(name, op="delete") if value is None else ConfigChange(name, str(value))
-        for name, value in wanted.items()
-    ]
-
-
-def _timestamp(at: int | str | datetime) -> int:
-    if isinstance(at, datetime):
-        return int(at.timestamp() * 1000)
-    if isinstance(at, int):
-        return at
-    if at not in _SPECIAL:
-        raise InvalidRequestError(
-            f"{at!r} is not an offset to ask for; use {', '.join(map(repr, _SPECIAL))}, "
-            "milliseconds since the epoch or a datetime"
-        )
-    return _SPECIAL[at]

@@ -79,6 +79,35 @@ class LeaderCalls:
             stale = sorted({place.topic for place in arguments if place not in found})
             self._metadata.refresh(stale, timeout_ms=max(1, deadline.remaining_ms(timeout_ms)))
 
+    def ask_leader(
+        self,
+        place: TopicPartition,
+        api_key: ApiKey,
+        make_request: Callable[[Asked[None]], Message],
+        timeout_ms: int,
+    ) -> Any:
+        """The answer of one partition's leader to a request that is about nothing else.
+
+        Raises like ``ask``.
+        """
+        deadline = Deadline(self._clock, timeout_ms)
+        backoff = Backoff(self._retry_backoff_ms)
+        self._metadata.topic(place.topic, timeout_ms=timeout_ms)
+        while True:
+            endpoint, entry = self._place(place, None)
+            try:
+                if endpoint is None:
+                    raise LeaderNotAvailableError(f"{place} has no leader now")
+                limit = max(1, deadline.remaining_ms(self._request_timeout_ms))
+                return self.call(endpoint, api_key, make_request(entry), limit)
+            except RaykafkaError as error:
+                pause = backoff.next_ms()
+                if not error.retriable or deadline.remaining_ms(pause + 1) <= pause:
+                    raise
+            self._metadata.pause(pause)
+            left_ms = max(1, deadline.remaining_ms(timeout_ms))
+            self._metadata.refresh([place.topic], timeout_ms=left_ms)
+
     def call(self, endpoint: Endpoint, api_key: ApiKey, request: Message, timeout_ms: int) -> Any:
         """One request to one listener; raises its error."""
         connection = self._connections.get(endpoint)
