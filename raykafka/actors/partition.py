@@ -34,6 +34,7 @@ from raykafka.actors.replicas.flushing import Flusher
 from raykafka.actors.replicas.following import Following
 from raykafka.actors.replicas.lease import Lease
 from raykafka.actors.replicas.listening import listen
+from raykafka.actors.replicas.markers import MarkerHandler
 from raykafka.actors.replicas.outlets import HighWatermarks, Outlets
 from raykafka.actors.replicas.own_appends import OwnAppends
 from raykafka.actors.replicas.produce import ProduceHandler
@@ -42,7 +43,9 @@ from raykafka.actors.replicas.reading import PartitionReader
 from raykafka.actors.replicas.replica import Replica
 from raykafka.actors.replicas.replica_set import ReplicaSet
 from raykafka.actors.replicas.throttle import Throttle
+from raykafka.actors.replicas.transactional import TransactionGate
 from raykafka.actors.replicas.upkeep import Upkeep
+from raykafka.actors.replicas.verifying import TransactionVerifier
 from raykafka.actors.replicas.waiting import WakeQueue
 from raykafka.actors.requests import RequestTasks
 from raykafka.clock import Clock
@@ -73,6 +76,7 @@ class _Parts:
     upkeep: Upkeep
     reader: PartitionReader
     requests: RequestTasks
+    transactions: TransactionGate
     coordinators: CoordinatorHost
     peers: Peers
     listener: Listener
@@ -136,6 +140,7 @@ class PartitionActor:
                 return
             await parts.listener.close()
             await parts.requests.close()
+            await parts.transactions.close()
             await parts.coordinators.close()
             await parts.peers.close()
             await parts.channel.close()
@@ -161,6 +166,7 @@ class PartitionActor:
                 parts.flusher.abandon()
                 await parts.listener.close()
                 await parts.requests.close()
+                await parts.transactions.close()
                 await parts.coordinators.close()
                 await parts.peers.close()
                 await parts.channel.close()
@@ -171,11 +177,12 @@ class PartitionActor:
                 self._directory.unlock()
 
     async def _start(self) -> ActorStarted:
-        config = BrokerConfig.parse(self.spec.configs)
-        loop = asyncio.get_running_loop()
+        config, loop = BrokerConfig.parse(self.spec.configs), asyncio.get_running_loop()
         environment, clock, replicas = self._environment, self._clock, self._replicas
-        store = environment.store_factory(self._directory.path)
-        disk_guard = self._guard_disk(config)
+        store, disk_guard = (
+            environment.store_factory(self._directory.path),
+            self._guard_disk(config),
+        )
         channel = ControllerChannel(
             self.spec, config, environment.connector, clock, self._lease, self._replaced.set
         )
@@ -199,11 +206,13 @@ class PartitionActor:
         peers = self._make_peers(channel)
         appends = OwnAppends(wake, flusher, clock)
         coordinators = _coordinators(config, appends, self._lease, clock, peers)
+        transactions = TransactionGate(TransactionVerifier(peers))
         handlers = _handlers(
-            ProduceHandler(replicas, wake, flusher, disk_guard, clock),
+            ProduceHandler(replicas, wake, flusher, disk_guard, clock, transactions),
             FetchHandler(replicas, reader, loop, clock, config.max_parked_fetches),
             QueryHandler(replicas, disk_guard, clock, self.spec.broker_id),
             CopyHandler(replicas, reader, throttle, clock),
+            MarkerHandler(replicas, appends, clock, coordinators.end_transaction),
             requests,
             coordinators,
         )
@@ -234,6 +243,7 @@ class PartitionActor:
             upkeep,
             reader,
             requests,
+            transactions,
             coordinators,
             peers,
             listener,
@@ -304,6 +314,7 @@ def _handlers(
     fetch: FetchHandler,
     queries: QueryHandler,
     copies: CopyHandler,
+    markers: MarkerHandler,
     requests: RequestTasks,
     coordinators: CoordinatorHost,
 ) -> Mapping[ApiKey, Handler]:
@@ -317,4 +328,7 @@ def _handlers(
         ApiKey.LIST_OFFSETS: queries.handle_list_offsets,
         ApiKey.DELETE_RECORDS: requests.handler(queries.delete_records),
         ApiKey.DESCRIBE_LOG_DIRS: queries.handle_describe_log_dirs,
+        ApiKey.DESCRIBE_PRODUCERS: queries.handle_describe_producers,
+        ApiKey.WRITE_TXN_MARKERS: requests.handler(markers.write_markers),
+        ApiKey.ABORT_TRANSACTION: requests.handler(markers.abort_transaction),
     }

@@ -315,7 +315,7 @@ class Consumer:
             if partition in self._subscription:
                 position = self._subscription.state(partition).position
                 if position is not None:
-                    lag[partition] = max(0, progress.high_watermark - position)
+                    lag[partition] = max(0, progress.end_offset - position)
         return {
             "records_consumed_total": self._reader.records,
             "bytes_fetched_total": self._fetcher.bytes,

@@ -81,13 +81,16 @@ class TopicHandle:
         columns: Sequence[str] | None = None,
         limit: int | None = None,
         timeout_ms: int = 60_000,
+        isolation_level: str = "read_uncommitted",
     ) -> TopicRead:
         """A range of the topic, read when it is iterated or made into a table.
 
         ``start`` (inclusive) and ``end`` (exclusive) are offsets, moments, ``"earliest"`` or
         ``"latest"``, or a mapping from partition numbers to these. A moment is a ``datetime`` with
         a time zone and stands for the first record at or after it. ``limit`` bounds the number of
-        records over all partitions. ``timeout_ms`` bounds how long nothing may arrive.
+        records over all partitions. ``timeout_ms`` bounds how long nothing may arrive. With
+        ``isolation_level="read_committed"`` records of aborted transactions are left out, and the
+        latest offset is where the oldest open transaction begins.
 
         Raises ``InvalidRequestError`` for bounds that make no sense, ``InvalidConfigError`` for a
         column that the topic lacks, ``UnknownTopicOrPartitionError``; later also
@@ -104,6 +107,7 @@ class TopicHandle:
             columns=columns,
             limit=_positive("limit", limit),
             timeout_ms=timeout_ms,
+            isolation_level=isolation_level,
         )
 
     def tail(
@@ -116,12 +120,14 @@ class TopicHandle:
         columns: Sequence[str] | None = None,
         limit: int | None = None,
         timeout_ms: int = 60_000,
+        isolation_level: str = "read_uncommitted",
     ) -> TopicRead:
         """The last ``n`` records of each partition, and with ``follow`` those still to come.
 
         Iterate it for batches, or its ``records()``; with ``follow`` the iteration waits for new
         records and ends only at ``limit``. ``start`` says where to begin instead, as in ``read``;
-        with neither it begins at the end.
+        with neither it begins at the end. ``isolation_level`` is that of ``read``. Records are
+        counted by offsets: the end of a transaction takes one, too.
         """
         if n is not None and start is not None:
             raise InvalidRequestError("give either n or start, not both")
@@ -138,6 +144,7 @@ class TopicHandle:
             columns=columns,
             limit=_positive("limit", limit),
             timeout_ms=timeout_ms,
+            isolation_level=isolation_level,
         )
 
     def schema(self) -> pa.Schema:
@@ -151,7 +158,8 @@ class TopicHandle:
     def num_rows(self) -> int:
         """How many records the topic holds now, by its offsets.
 
-        More than can be read once records have been compacted away; exact otherwise.
+        More than can be read once records have been compacted away, and with transactions: each
+        takes one offset for its end in every partition. Exact otherwise.
         """
         partitions = [TopicPartition(self.topic, number) for number in self.partitions()]
         with Consumer(self.bootstrap, client_id="topic-handle") as consumer:

@@ -15,8 +15,8 @@ from raykafka.log.transactions import Transactions
 from raykafka.storage.log_reader import LogReader
 from raykafka.storage.log_types import SegmentSlice, VisibleBatches
 
-_LOOK_AT: Final = 16_384
-"""Batches that one read passes over at most: some milliseconds of an event loop's time."""
+_SKIPPED: Final = 64
+"""Batches behind those of a read that are passed over with it, if readers do not see them."""
 
 Hidden = tuple[Transactions, bool]
 """The log's transactions, and whether what was aborted is left out with the markers."""
@@ -26,26 +26,22 @@ def read_visible(
     reader: LogReader, hidden: Hidden, offset: int, max_bytes: int, up_to: int
 ) -> VisibleBatches:
     """See ``PartitionLog.read_visible``."""
-    batches: list[memoryview] = []
-    next_offset, complete, looked_at = offset, True, 0
-    while looked_at < _LOOK_AT:
+    found = reader.read(offset, max_bytes, up_to)
+    if not found:
+        return VisibleBatches([], offset, True)
+    seen = _visible(found, hidden)
+    complete = len(seen) == len(found)
+    next_offset = read_header(found[-1]).next_offset
+    for _ in range(_SKIPPED):
+        # A marker may stand behind the last record: readers are at the end then, not before it.
         try:
-            # Behind what is read already only the next batch is of interest: it may be left out.
-            found = reader.read(next_offset, 1 if batches else max_bytes, up_to)
+            found = reader.read(next_offset, 1, up_to)
         except LogDamagedError:
-            if looked_at:
-                break
-            raise
-        if not found:
             break
-        seen = _visible(found, hidden)
-        if batches and seen:
+        if not found or _visible(found, hidden):
             break
-        batches += seen
-        complete = complete and len(seen) == len(found)
-        next_offset = read_header(found[-1]).next_offset
-        looked_at += len(found)
-    return VisibleBatches(batches, next_offset, complete)
+        next_offset, complete = read_header(found[-1]).next_offset, False
+    return VisibleBatches(seen, next_offset, complete)
 
 
 def locate_visible(

@@ -20,7 +20,7 @@ from raykafka.actors.replicas.replica import Replica
 from raykafka.actors.requests import RequestTasks
 from raykafka.actors.timeouts import cancel_all
 from raykafka.clock import Clock
-from raykafka.errors import NotCoordinatorError, RaykafkaError
+from raykafka.errors import InvalidTxnStateError, NotCoordinatorError, RaykafkaError
 from raykafka.protocol.messages import ApiKey, Message
 
 logger = logging.getLogger(__name__)
@@ -68,6 +68,19 @@ class CoordinatorHost:
                 f"{topic}-{partition} is not led here; refresh the metadata and ask its leader"
             )
         return service
+
+    async def end_transaction(
+        self, topic: str, partition: int, producer_id: int, producer_epoch: int, *, commit: bool
+    ) -> None:
+        """What WRITE_TXN_MARKERS asks of a partition whose coordinator takes part in transactions.
+
+        Raises what ``find`` and ``HostedService.submit`` raise.
+        """
+        kind = self._kinds.get(topic)
+        if kind is None or kind.end_transaction is None:
+            raise InvalidTxnStateError(f"{topic} takes no part in transactions")
+        service = self.find(topic, partition)
+        await kind.end_transaction(service, producer_id, producer_epoch, commit=commit)
 
     def led(self, replica: Replica) -> None:
         """The replica leads in a new epoch."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from raykafka.actors.coordinating.machine import CoordinatorMachine
 from raykafka.actors.coordinating.service import HostedService
@@ -24,6 +24,15 @@ class CoordinatorContext:
     config: CoordinatorConfig
     clock: Clock
     peers: Peers
+
+
+class EndTransaction(Protocol):
+    """Ends a transaction in the state of a coordinator."""
+
+    async def __call__(
+        self, service: HostedService, producer_id: int, producer_epoch: int, *, commit: bool
+    ) -> None:
+        """Return once that is committed; doing it again changes nothing."""
 
 
 def _nothing(service: HostedService) -> None:
@@ -47,3 +56,5 @@ class ServiceKind:
     """Called when a service begins to serve, each time its machine has been rebuilt."""
     on_ticked: Callable[[HostedService, Any], None] = _nothing_ran_out
     """Called with what ``on_tick`` of the machine answered, once it is committed."""
+    end_transaction: EndTransaction | None = None
+    """Stands in the place of markers: the topic's partitions have none."""

@@ -370,6 +370,8 @@ class HostedService:
 class _HighWatermarkWaiter:
     """A ``Waiter`` that only wants to know."""
 
+    committed = False
+
     def __init__(self) -> None:
         self.moved = asyncio.Event()
 

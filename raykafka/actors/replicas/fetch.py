@@ -38,6 +38,8 @@ class Collected(NamedTuple):
     partitions: list[FetchedPartition]
     chunks: list[Buffer]
     size: int
+    moved: bool
+    """Whether a reader gets on where there is nothing for it to see."""
     failed: bool
     replicas: list[tuple[Replica, int]]
     """Replicas asked, with the offset that would come next."""
@@ -53,6 +55,7 @@ class PendingFetch:
         "_missing",
         "_parked_bytes",
         "_replicas",
+        "committed",
         "dropped",
         "loading",
         "reply",
@@ -64,6 +67,7 @@ class PendingFetch:
         self._handler = handler
         self._replicas: list[Replica] = []
         self.request = request
+        self.committed = request.isolation != 0
         self.reply = reply
         self.timer: asyncio.TimerHandle | None = None
         self.loading = 0
@@ -201,7 +205,8 @@ class FetchHandler:
         replicas: list[tuple[Replica, int]] = []
         loads: list[Callable[[], None]] = []
         now_ms = self._clock.monotonic_ms()
-        budget, size, failed = min(request.max_bytes, MAX_BYTES_PER_FETCH), 0, False
+        budget, size = min(request.max_bytes, MAX_BYTES_PER_FETCH), 0
+        moved = failed = False
         for part in request.partitions:
             try:
                 replica = self._replicas.leader(
@@ -228,13 +233,14 @@ class FetchHandler:
             chunks += read.chunks
             size += read.size
             budget -= read.payload_bytes
+            moved = moved or (not read.size and read.next_offset != part.offset)
             failed = failed or read.fetched.error_code != 0
             replicas.append((replica, read.next_offset))
-        return Collected(partitions, chunks, size, failed, replicas, loads)
+        return Collected(partitions, chunks, size, moved, failed, replicas, loads)
 
 
 def _is_enough(collected: Collected, request: FetchRequest) -> bool:
-    return collected.failed or collected.size >= request.min_bytes
+    return collected.failed or collected.moved or collected.size >= request.min_bytes
 
 
 def _check(request: FetchRequest) -> None:

@@ -28,10 +28,13 @@ from raykafka.protocol.messages import (
 class Cursor:
     """Where one partition of a session stands; it waits on its replica by itself."""
 
-    __slots__ = ("leader_epoch", "loaded", "offset", "replica", "request", "session")
+    __slots__ = ("committed", "leader_epoch", "loaded", "offset", "replica", "request", "session")
 
-    def __init__(self, session: FetchSession, replica: Replica, request: FetchPartition) -> None:
+    def __init__(
+        self, session: FetchSession, replica: Replica, request: FetchPartition, isolation: int
+    ) -> None:
         self.session = session
+        self.committed = isolation != 0
         self.replica = replica
         self.request = request
         self.leader_epoch = replica.leader_epoch
@@ -87,7 +90,7 @@ class FetchSession:
                 continue
             if part.doubtful:
                 self._reader.doubt(replica, part.offset)
-            cursor = Cursor(self, replica, part)
+            cursor = Cursor(self, replica, part, self._request.isolation)
             self._cursors.add(cursor)
             self._ready.append(cursor)
         for fetched in refused:
@@ -195,13 +198,14 @@ class FetchSession:
         elif fetched.error_code:
             self._cursors.discard(cursor)
             self._reply(FetchResponse([fetched]))
-        elif read.size == 0:
+        elif read.size == 0 and read.next_offset == cursor.offset:
             replica.waiters[cursor] = cursor.offset
         else:
             self._reply(FetchResponse([fetched]), read.chunks)
             self._credit -= read.payload_bytes
             cursor.offset = offset = read.next_offset
-            if offset == replica.high_watermark and replica.gone is None:
+            end = replica.readable_end(self._request.isolation)
+            if offset == end and replica.gone is None:
                 replica.waiters[cursor] = offset  # that was all there is
             else:
                 self._ready.append(cursor)

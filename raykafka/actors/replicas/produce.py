@@ -15,6 +15,7 @@ from raykafka.actors.ports import Buffer, Reply
 from raykafka.actors.replicas.flushing import Flusher
 from raykafka.actors.replicas.replica import FreshBatch, ParkedProduce, Replica
 from raykafka.actors.replicas.replica_set import ReplicaSet
+from raykafka.actors.replicas.transactional import TransactionGate, check_special
 from raykafka.actors.replicas.waiting import WakeQueue
 from raykafka.clock import Clock
 from raykafka.errors import (
@@ -24,7 +25,7 @@ from raykafka.errors import (
     UnknownSchemaVersionError,
 )
 from raykafka.log.batch import validate_batch
-from raykafka.log.batch_header import BatchHeader, verify
+from raykafka.log.batch_header import SPECIAL, BatchHeader, verify
 from raykafka.log.schema import UNTYPED_SCHEMA
 from raykafka.log.small_batch import is_one_record
 from raykafka.model import Acks
@@ -51,6 +52,7 @@ class ProduceHandler:
         flusher: Flusher,
         disk_guard: DiskGuard,
         clock: Clock,
+        transactions: TransactionGate,
     ) -> None:
         self._find = replicas.find
         self._lease = replicas.lease
@@ -58,6 +60,7 @@ class ProduceHandler:
         self._flusher = flusher
         self._disk_guard = disk_guard
         self._clock = clock
+        self._transactions = transactions
 
     def handle(self, request: ProduceRequest, payload: Buffer, reply: Reply) -> None:
         """PRODUCE. The listener answers with the error when one is raised.
@@ -65,8 +68,8 @@ class ProduceHandler:
         Raises ``NotLeaderOrFollowerError``, ``UnknownTopicIdError``, ``FencedLeaderEpochError``,
         ``UnknownLeaderEpochError``, ``NotEnoughReplicasError``, ``InvalidRequiredAcksError``,
         ``MessageTooLargeError``, ``ServerBusyError``, ``DiskFullError``, ``CorruptMessageError``,
-        ``InvalidRecordError``, ``UnknownSchemaVersionError``, the errors of a producer's sequence,
-        or ``KafkaStorageError``.
+        ``InvalidRecordError``, ``UnknownSchemaVersionError``, the errors of a producer's sequence
+        or transaction, or ``KafkaStorageError``.
         """
         replica = self._find(request.topic_id, request.partition)
         machine = replica.machine
@@ -88,11 +91,18 @@ class ProduceHandler:
             )
         self._disk_guard.check(size, monotonic_ms)
         header = verify(payload, replica.partition)
-        if header.size != size or header.is_special:
+        special = header.flags & SPECIAL
+        if header.size != size:
             raise _unwelcome(header, size)
+        if special:
+            check_special(request, header)
         schema = _schema_of(header.schema_id, replica.schemas)
         if schema is not UNTYPED_SCHEMA or not is_one_record(payload, header):
             validate_batch(payload, schema, header=header)
+        if special and not self._transactions.admits(
+            replica, header, request, payload, reply, self.handle
+        ):
+            return
 
         seen = machine.high_watermark
         count = header.record_count
@@ -113,7 +123,8 @@ class ProduceHandler:
             self._flusher.on_appended(replica)
         # The answer is on its way before any reader is woken.
         if replica.waiters:
-            if size <= MAX_FRESH_BYTES:
+            # What a transaction's end may take back again is read from the log.
+            if size <= MAX_FRESH_BYTES and not special:
                 base_offset = result.base_offset
                 replica.fresh = FreshBatch(base_offset, base_offset + count, payload)
             if machine.high_watermark != seen:
@@ -153,13 +164,9 @@ def _answer(
 
 
 def _unwelcome(header: BatchHeader, size: int) -> InvalidRecordError:
-    if header.size != size:
-        return InvalidRecordError(
-            f"the payload has {size} bytes, but its batch ends after {header.size}; "
-            "a produce request carries exactly one batch"
-        )
     return InvalidRecordError(
-        "control and transactional batches are written by the server and by transactions only"
+        f"the payload has {size} bytes, but its batch ends after {header.size}; "
+        "a produce request carries exactly one batch"
     )
 
 

@@ -1,5 +1,5 @@
-"""Serves LIST_OFFSETS, DELETE_RECORDS and DESCRIBE_LOG_DIRS: one result per partition, errors
-inside.
+"""Serves LIST_OFFSETS, DELETE_RECORDS, DESCRIBE_LOG_DIRS and DESCRIBE_PRODUCERS: one result per
+partition, errors inside.
 """
 
 from __future__ import annotations
@@ -36,6 +36,13 @@ from raykafka.protocol.messages import (
     ListOffsetsResponse,
     LogDirPartition,
 )
+from raykafka.protocol.txn_messages import (
+    DescribedProducers,
+    DescribeProducersPartition,
+    DescribeProducersRequest,
+    DescribeProducersResponse,
+    ProducerInfo,
+)
 from raykafka.storage.disk_guard import DiskGuard
 
 
@@ -52,12 +59,15 @@ class QueryHandler:
 
     def handle_list_offsets(self, request: ListOffsetsRequest, payload: Any, reply: Reply) -> None:
         """LIST_OFFSETS: offsets that a reader of the asked isolation level could reach."""
-        reply(ListOffsetsResponse([self._list_offset(part) for part in request.partitions]))
+        isolation = request.isolation
+        reply(
+            ListOffsetsResponse([self._list_offset(part, isolation) for part in request.partitions])
+        )
 
-    def _list_offset(self, part: ListOffsetsPartition) -> ListedOffset:
+    def _list_offset(self, part: ListOffsetsPartition, isolation: int) -> ListedOffset:
         try:
             replica = self._leader(part)
-            found = _look_up(replica, part.timestamp)
+            found = _look_up(replica, part.timestamp, isolation)
         except RaykafkaError as error:
             return ListedOffset(
                 part.topic_id, part.partition, error_code=error.code, error_message=error.message
@@ -68,7 +78,25 @@ class QueryHandler:
             part.topic_id, part.partition, found.offset, found.timestamp, found.leader_epoch
         )
 
-    def _leader(self, part: ListOffsetsPartition | DeleteRecordsPartition) -> Replica:
+    def handle_describe_producers(
+        self, request: DescribeProducersRequest, payload: Any, reply: Reply
+    ) -> None:
+        """DESCRIBE_PRODUCERS (KIP-664): who writes, and whose transactions are open since where."""
+        reply(DescribeProducersResponse([self._producers(part) for part in request.partitions]))
+
+    def _producers(self, part: DescribeProducersPartition) -> DescribedProducers:
+        try:
+            log = self._leader(part).log
+        except RaykafkaError as error:
+            return DescribedProducers(
+                part.topic_id, part.partition, error_code=error.code, error_message=error.message
+            )
+        producers = [ProducerInfo(*producer) for producer in log.producers()]
+        return DescribedProducers(part.topic_id, part.partition, producers)
+
+    def _leader(
+        self, part: ListOffsetsPartition | DeleteRecordsPartition | DescribeProducersPartition
+    ) -> Replica:
         now_ms = self._clock.monotonic_ms()
         return self._replicas.leader(part.topic_id, part.partition, part.leader_epoch, now_ms)
 
@@ -120,15 +148,15 @@ class QueryHandler:
         )
 
 
-def _look_up(replica: Replica, timestamp: int) -> OffsetAndTimestamp | None:
-    high_watermark = replica.high_watermark
+def _look_up(replica: Replica, timestamp: int, isolation: int) -> OffsetAndTimestamp | None:
+    end = replica.readable_end(isolation)
     if timestamp == LATEST_TIMESTAMP:
-        if high_watermark < replica.machine.epoch_start:
+        if replica.high_watermark < replica.machine.epoch_start:
             raise OffsetNotAvailableError(
                 f"the new leader of {replica.topic} does not know yet how far the partition is"
                 " committed; try again"
             )
-        return OffsetAndTimestamp(high_watermark, -1, replica.leader_epoch)
+        return OffsetAndTimestamp(end, -1, replica.leader_epoch)
     if timestamp == EARLIEST_TIMESTAMP:
         return OffsetAndTimestamp(replica.log.log_start_offset, -1, replica.leader_epoch)
     if timestamp == MAX_TIMESTAMP:
@@ -141,7 +169,7 @@ def _look_up(replica: Replica, timestamp: int) -> OffsetAndTimestamp | None:
             "-3 for the record with the largest timestamp"
         )
     # What is not committed may yet be gone after a change of the leader.
-    return found if found is not None and found.offset < high_watermark else None
+    return found if found is not None and found.offset < end else None
 
 
 def _describe(replica: Replica) -> LogDirPartition:

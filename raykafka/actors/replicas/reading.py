@@ -49,7 +49,7 @@ class PartitionRead(NamedTuple):
     """Bytes of records found, mapped ones included; 0 when there are none yet."""
     payload_bytes: int
     next_offset: int
-    """Where the next read goes on."""
+    """Where the next read goes on: behind ``offset`` also where all was left out that is there."""
     load: Callable[[], None] | None = None
     """Set when the read would have waited for the disk: run this in a thread, then read again."""
 
@@ -91,15 +91,15 @@ class PartitionReader:
         the partition stands.
         """
         try:
-            high_watermark = replica.high_watermark
-            if offset >= high_watermark or max_bytes <= 0:
+            up_to = replica.readable_end(request.isolation)
+            if offset >= up_to or max_bytes <= 0:
                 _check_offset(replica, offset)
                 return PartitionRead(_where(replica), (), 0, 0, offset)
             fresh = replica.fresh
             if (
                 fresh is not None
                 and fresh.base_offset == offset
-                and fresh.next_offset <= high_watermark
+                and fresh.next_offset <= up_to
                 and request.columns is None
             ):
                 # The common case at the end of a log: there is no need to look into the file.
@@ -107,10 +107,10 @@ class PartitionReader:
                 where = _where(replica, [size])
                 return PartitionRead(where, (fresh.message,), size, size, fresh.next_offset)
             if may_load:
-                load = replica.log.cold(offset, max_bytes=max_bytes, up_to=high_watermark)
+                load = replica.log.cold(offset, max_bytes=max_bytes, up_to=up_to)
                 if load is not None:
                     return PartitionRead(_where(replica), (), 0, 0, offset, load)
-            return self._read(replica, offset, max_bytes, request)
+            return self._read(replica, offset, max_bytes, up_to, request)
         except LogDamagedError as error:
             return _failed(replica, offset, replica.on_damaged(error))
         except RaykafkaError as error:
@@ -122,26 +122,38 @@ class PartitionReader:
             replica.log.doubt(offset)
 
     def _read(
-        self, replica: Replica, offset: int, max_bytes: int, request: FetchRequest
+        self, replica: Replica, offset: int, max_bytes: int, up_to: int, request: FetchRequest
     ) -> PartitionRead:
-        up_to = replica.high_watermark
-        batches: list[Buffer] = replica.log.read(offset, max_bytes=max_bytes, up_to=up_to)
+        log = replica.log
+        batches: list[Buffer]
+        marked = -1
+        """Where a client reads on, if the batches do not say so."""
+        if log.has_transactions:
+            committed = request.isolation != 0
+            seen = log.read_visible(offset, max_bytes=max_bytes, up_to=up_to, committed=committed)
+            batches, next_offset = list(seen.batches), seen.next_offset
+            if not seen.complete:
+                marked = next_offset
+        else:
+            batches = log.read(offset, max_bytes=max_bytes, up_to=up_to)
+            next_offset = read_header(batches[-1]).next_offset if batches else offset
         sizes = [len(batch) for batch in batches]
         size = sum(sizes)
         if size >= MAP_FROM_BYTES and request.host_id and request.host_id == self._host_id:
-            found = replica.log.locate(offset, max_batches=MAX_MAPPED_BATCHES, up_to=up_to)
+            found = _locate(replica, offset, up_to, request)
             if found is not None:
                 return _mapped(replica, found)
-        next_offset = read_header(batches[-1]).next_offset if batches else offset
         if request.columns is None:
-            return PartitionRead(_where(replica, sizes), batches, size, size, next_offset)
+            where = _where(replica, sizes, next_offset=marked)
+            return PartitionRead(where, batches, size, size, next_offset)
         chunks: list[Buffer] = []
         sizes = []
         for batch in batches:
             projected = _project(replica, batch, request.columns)
             sizes.append(sum([memoryview(chunk).nbytes for chunk in projected]))
             chunks += projected
-        return PartitionRead(_where(replica, sizes), chunks, size, sum(sizes), next_offset)
+        where = _where(replica, sizes, next_offset=marked)
+        return PartitionRead(where, chunks, size, sum(sizes), next_offset)
 
 
 def _failed(replica: Replica, offset: int, error: RaykafkaError) -> PartitionRead:
@@ -157,9 +169,22 @@ def _attempt(load: Callable[[], None]) -> None:
         logger.info("could not load old records: %s", error)
 
 
+def _locate(
+    replica: Replica, offset: int, up_to: int, request: FetchRequest
+) -> SegmentSlice | None:
+    log = replica.log
+    if not log.has_transactions:
+        return log.locate(offset, max_batches=MAX_MAPPED_BATCHES, up_to=up_to)
+    committed = request.isolation != 0
+    return log.locate_visible(
+        offset, max_batches=MAX_MAPPED_BATCHES, up_to=up_to, committed=committed
+    )
+
+
 def _mapped(replica: Replica, found: SegmentSlice) -> PartitionRead:
     place = MappedSegment(found.file.path, found.file.device, found.file.inode)
-    fetched = _where(replica, mapped=place, mapped_count=found.count)
+    marked = -1 if found.complete else found.next_offset
+    fetched = _where(replica, mapped=place, mapped_count=found.count, next_offset=marked)
     index = found.positions_and_sizes
     return PartitionRead(fetched, (index,), found.size_bytes, len(index), found.next_offset)
 
@@ -183,6 +208,7 @@ def _where(
     sizes: list[int] | None = None,
     mapped: MappedSegment | None = None,
     mapped_count: int = 0,
+    next_offset: int = -1,
 ) -> FetchedPartition:
     high_watermark = replica.high_watermark
     return FetchedPartition(
@@ -190,11 +216,11 @@ def _where(
         replica.partition.partition,
         high_watermark,
         replica.log.log_start_offset,
-        # Without transactions every committed record is stable, so both isolation levels see it.
-        high_watermark,
+        replica.log.last_stable_offset(high_watermark),
         sizes or [],
         mapped,
         mapped_count,
+        next_offset,
     )
 
 

@@ -112,6 +112,11 @@ class Replica:
         """End of what readers may see."""
         return self.machine.high_watermark
 
+    def readable_end(self, isolation: int) -> int:
+        """End of what readers of an isolation level may see."""
+        high_watermark = self.machine.high_watermark
+        return self.log.last_stable_offset(high_watermark) if isolation else high_watermark
+
     @property
     def leader_epoch(self) -> int:
         """The epoch this replica leads or follows in."""

@@ -23,8 +23,11 @@ logger = logging.getLogger(__name__)
 class Waiter(Protocol):
     """A parked fetch or a push session, as a replica sees it."""
 
+    committed: bool
+    """Whether it waits for the last stable offset, not for the high watermark."""
+
     def on_committed(self, replica: Replica) -> None:
-        """Records at the offset waited for are below the high watermark now."""
+        """Records at the offset waited for may be read now."""
 
     def on_gone(self, replica: Replica, error: RaykafkaError) -> None:
         """The replica no longer serves reads here."""
@@ -55,8 +58,11 @@ class WakeQueue:
         for replica in replicas:
             replica.wake_pending = False
             high_watermark = replica.high_watermark
+            stable = replica.log.last_stable_offset(high_watermark)
             for waiter, offset in list(replica.waiters.items()):
-                if offset < high_watermark and replica.waiters.get(waiter) == offset:
+                if offset >= (stable if waiter.committed else high_watermark):
+                    continue
+                if replica.waiters.get(waiter) == offset:
                     self._wake(waiter, replica)
             replica.fresh = None
 

@@ -7,15 +7,15 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from raykafka.client.cluster.metadata import TopicMetadata
-from raykafka.client.consuming.fetch_queue import FetchedBatch
+from raykafka.client.consuming.fetch_queue import FetchedBatch, FetchedFrame
 from raykafka.client.consuming.rows import Deserialize, RowFormat
 from raykafka.errors import CorruptMessageError, InvalidConfigError, UnknownSchemaVersionError
 from raykafka.log.batch import decode_batch
-from raykafka.log.batch_header import LOG_APPEND_TIME, BatchHeader
+from raykafka.log.batch_header import LOG_APPEND_TIME, BatchHeader, read_header, verify
 from raykafka.log.one_record_runs import Run
 from raykafka.log.schema import RESERVED
 from raykafka.log.small_batch import read_one_record
-from raykafka.model import TopicPartition
+from raykafka.model import PartitionId, TopicId, TopicPartition
 
 _SMALL_BYTES = 16 << 10
 """A record in a larger batch is not taken out before somebody asks for it."""
@@ -182,6 +182,34 @@ class TopicDecoder:
         if len(present) == len(self._decoded):
             return batch
         return _widen(batch, self._decoded)
+
+
+def decode_frame(
+    decoder: TopicDecoder, frame: FetchedFrame, index: int, offset: int
+) -> FetchedBatch:
+    """The rows from ``offset`` on of a frame's batch number ``index``, or of the run of small ones
+    that begins with it; raises as ``TopicDecoder.decode`` does, or ``CorruptMessageError``.
+    """
+    # Where the server left batches out, the next one begins behind the one before.
+    has_gaps = frame.next_offset >= 0
+    run = frame.runs.read(index) if frame.runs is not None and decoder.reads_runs else None
+    if run is not None:
+        start = max(offset, run.base_offset) if has_gaps else offset
+        batch = decoder.decode_run(run, frame.partition, start)
+    else:
+        message = frame.messages[index]
+        if not frame.trusted:
+            identity = PartitionId(TopicId(frame.topic_id), frame.partition.partition)
+            header = verify(message, identity)
+        elif index == len(frame.messages) - 1:
+            header = frame.last_header
+        else:
+            header = read_header(message)
+        start = max(offset, header.base_offset) if has_gaps else offset
+        batch = decoder.decode(message, header, frame.partition, start, projected=frame.projected)
+    if has_gaps and index + batch.messages == len(frame.messages):
+        batch.next_offset = frame.next_offset
+    return batch
 
 
 def _widen(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

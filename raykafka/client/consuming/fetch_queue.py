@@ -43,6 +43,14 @@ class FetchedFrame(NamedTuple):
     source: Source
     runs: OneRecordRuns | None = None
     """For many batches, which may have one record each."""
+    next_offset: int = -1
+    """Where to read on behind the last batch, when the server left batches out of the frame: then
+    one need not continue the one before. -1: behind the last batch."""
+
+    @property
+    def end_offset(self) -> int:
+        """Where the partition is read on."""
+        return self.last_header.next_offset if self.next_offset < 0 else self.next_offset
 
 
 class FetchedBatch:
@@ -136,7 +144,22 @@ class FetchQueue:
     def end_offset(self, partition: TopicPartition, position: int) -> int:
         """Where the partition's next fetch starts, when its consumer stands at ``position``."""
         waiting = self._waiting.get(partition)
-        return waiting.frames[-1].last_header.next_offset if waiting else position
+        return waiting.frames[-1].end_offset if waiting else position
+
+    def skip_to(self, partition: TopicPartition, offset: int) -> bool:
+        """Behind all that waits for the partition nothing comes before ``offset``.
+
+        False where nothing waits: then its position is to be moved.
+        """
+        waiting = self._waiting.get(partition)
+        if waiting is None:
+            return False
+        last = waiting.frames[-1]
+        waiting.frames[-1] = last._replace(next_offset=offset)
+        decoded = waiting.batch
+        if decoded is not None and len(waiting.frames) == 1 and waiting.index == len(last.messages):
+            decoded.next_offset = offset
+        return True
 
     def drop(self, partition: TopicPartition) -> None:
         """Forget everything fetched from the partition."""

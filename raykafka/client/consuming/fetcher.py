@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from raykafka.client.cluster.leader_connections import LeaderConnections
 from raykafka.client.cluster.retries import Retries
+from raykafka.client.consuming.decoding import decode_frame
 from raykafka.client.consuming.fetch_plan import PlannedFetch, plan_fetches
 from raykafka.client.consuming.fetch_queue import FetchedBatch, FetchedFrame, FetchQueue
 from raykafka.client.consuming.fetch_session import FetchSession, LeaderAccount
@@ -24,8 +25,7 @@ from raykafka.errors import (
     RaykafkaError,
     error_for,
 )
-from raykafka.log.batch import read_header, verify
-from raykafka.model import Endpoint, PartitionId, TopicId, TopicPartition
+from raykafka.model import Endpoint, IsolationLevel, TopicPartition
 from raykafka.protocol.messages import (
     ApiKey,
     FetchCreditRequest,
@@ -53,7 +53,8 @@ class FetchFailure(NamedTuple):
 class PartitionProgress(NamedTuple):
     """What a leader last said about a partition."""
 
-    high_watermark: int
+    end_offset: int
+    """High watermark, or last stable offset for a reader of committed records."""
     log_start_offset: int
 
 
@@ -96,6 +97,7 @@ class Fetcher:
         self._doubted: dict[TopicPartition, int] = {}
         """Where a batch failed its checksum last."""
         self._cutter = FrameCutter(config.mapped_reads, config.check_crcs)
+        self._committed = config.isolation_level is IsolationLevel.READ_COMMITTED
         self._push = config.fetch_min_bytes <= 1
         self._error: RaykafkaError | None = None
         self._stale = True
@@ -314,10 +316,9 @@ class Fetcher:
             del session.expected[partition]
             self._stale = True
             return
-        if fetched.high_watermark >= 0:
-            self.progress[partition] = PartitionProgress(
-                fetched.high_watermark, fetched.log_start_offset
-            )
+        end_offset = fetched.last_stable_offset if self._committed else fetched.high_watermark
+        if end_offset >= 0:
+            self.progress[partition] = PartitionProgress(end_offset, fetched.log_start_offset)
         if fetched.error_code:
             error = error_for(fetched.error_code, fetched.error_message)
             self._on_partition_error(session, partition, planned.offset, error)
@@ -328,10 +329,17 @@ class Fetcher:
             self._stale = True
             return
         next_offset = planned.offset
+        skipped = fetched.next_offset if cut.error is None else -1
         if cut.last_header is not None:
             next_offset = cut.last_header.next_offset
+        if skipped > next_offset:
+            next_offset = skipped
+            if cut.last_header is None and not self.queue.skip_to(partition, skipped):
+                self._subscription.state(partition).position = skipped
+        if next_offset != planned.offset:
             self._retries.settled(partition)
             session.expected[partition] = PlannedFetch(planned[0], planned[1], next_offset)
+        if cut.last_header is not None:
             size = sum(cut.costs)
             session.account.held += size
             self.frames += 1
@@ -348,6 +356,7 @@ class Fetcher:
                     session.columns is not None and fetched.mapped is None,
                     session.account,
                     cut.runs,
+                    -1 if fetched.next_offset < 0 else next_offset,
                 )
             )
         if cut.error is not None:
@@ -378,17 +387,4 @@ class Fetcher:
             self._topics.refresh(partition.topic)
 
     def _decode(self, frame: FetchedFrame, index: int, offset: int) -> FetchedBatch:
-        decoder = self._topics.decoder(frame.partition.topic)
-        if frame.runs is not None and decoder.reads_runs:
-            run = frame.runs.read(index)
-            if run is not None:
-                return decoder.decode_run(run, frame.partition, offset)
-        message = frame.messages[index]
-        if not frame.trusted:
-            identity = PartitionId(TopicId(frame.topic_id), frame.partition.partition)
-            header = verify(message, identity)
-        elif index == len(frame.messages) - 1:
-            header = frame.last_header
-        else:
-            header = read_header(message)
-        return decoder.decode(message, header, frame.partition, offset, projected=frame.projected)
+        return decode_frame(self._topics.decoder(frame.partition.topic), frame, index, offset)

@@ -54,6 +54,7 @@ class TopicRead:
         columns: Sequence[str] | None = None,
         limit: int | None = None,
         timeout_ms: int = 60_000,
+        isolation_level: str = "read_uncommitted",
     ) -> None:
         """``schema`` are the value columns wanted; ``last`` starts that many before the end."""
         self._bootstrap = bootstrap
@@ -65,6 +66,7 @@ class TopicRead:
         self._columns = None if columns is None else tuple(columns)
         self._limit = limit
         self._timeout_ms = timeout_ms
+        self._isolation_level = isolation_level
         self._ranges: dict[TopicPartition, OffsetRange] | None = None
 
     def __repr__(self) -> str:
@@ -135,6 +137,7 @@ class TopicRead:
             auto_offset_reset="none",
             client_id="topic-handle",
             columns=self._columns,
+            isolation_level=self._isolation_level,
             request_timeout_ms=max(1_000, min(30_000, self._timeout_ms)),
         )
 
@@ -183,13 +186,14 @@ class TopicRead:
                     if wanted > 0:
                         left -= wanted
                         yield partition, base, _first(chunk, wanted, size)
+                if self._ends is not None:
+                    # The end of a transaction takes an offset, too, behind its last record.
+                    _drop_finished(consumer, reading)
                 if not idle:
                     # From now on: what the caller did with the chunks took time as well.
                     deadline = Deadline(clock, self._timeout_ms)
-                elif self._ends is not None:
-                    _drop_finished(consumer, reading)
-                    if reading and deadline.expired:
-                        raise self._stalled(consumer, reading)
+                elif self._ends is not None and reading and deadline.expired:
+                    raise self._stalled(consumer, reading)
 
     def _stalled(
         self, consumer: Consumer, reading: Mapping[TopicPartition, int | None]

@@ -306,6 +306,8 @@ def test_a_batch_that_was_cut_off_is_not_handed_out_from_memory(tmp_path: Path) 
 
 def test_one_reader_that_cannot_be_served_leaves_no_other_asleep(tmp_path: Path) -> None:
     class Broken:
+        committed = False
+
         def on_committed(self, _: object) -> None:
             raise ValueError("whatever it is")
 
