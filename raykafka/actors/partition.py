@@ -179,10 +179,8 @@ class PartitionActor:
     async def _start(self) -> ActorStarted:
         config, loop = BrokerConfig.parse(self.spec.configs), asyncio.get_running_loop()
         environment, clock, replicas = self._environment, self._clock, self._replicas
-        store, disk_guard = (
-            environment.store_factory(self._directory.path),
-            self._guard_disk(config),
-        )
+        store = environment.store_factory(self._directory.path)
+        disk_guard = self._guard_disk(config)
         channel = ControllerChannel(
             self.spec, config, environment.connector, clock, self._lease, self._replaced.set
         )
@@ -204,9 +202,8 @@ class PartitionActor:
         reader = PartitionReader(environment.host_id)
         requests, throttle = RequestTasks(), Throttle()
         peers = self._make_peers(channel)
-        appends = OwnAppends(wake, flusher, clock)
+        appends, transactions = OwnAppends(wake, flusher, clock), _gate(peers)
         coordinators = _coordinators(config, appends, self._lease, clock, peers)
-        transactions = TransactionGate(TransactionVerifier(peers))
         handlers = _handlers(
             ProduceHandler(replicas, wake, flusher, disk_guard, clock, transactions),
             FetchHandler(replicas, reader, loop, clock, config.max_parked_fetches),
@@ -294,6 +291,10 @@ def _coordinators(
 ) -> CoordinatorHost:
     kinds = service_kinds(CoordinatorContext(config.coordinators, clock, peers))
     return CoordinatorHost(kinds, appends, lease, clock, peers)
+
+
+def _gate(peers: Peers) -> TransactionGate:
+    return TransactionGate(TransactionVerifier(peers))
 
 
 def _close_logs(replicas: Sequence[Replica]) -> bool:
