@@ -22,6 +22,7 @@ from raykafka.model import IsolationLevel
 
 _MIB = 1 << 20
 _INT_MAX = (1 << 31) - 1
+_NAMES = frozenset({"group_id", "group_instance_id", "group_remote_assignor"})
 
 
 def _isolation(value: object) -> object:
@@ -33,12 +34,20 @@ CONSUMER: Final = ConfigTable(
     "consumer",
     (
         ConfigKey(
+            "auto.commit.interval.ms",
+            ConfigType.INT,
+            5000,
+            Importance.LOW,
+            "Milliseconds between two commits of `enable.auto.commit`.",
+            between(0, _INT_MAX),
+        ),
+        ConfigKey(
             "auto.offset.reset",
             ConfigType.STRING,
             "latest",
             Importance.MEDIUM,
-            "Where to start without a position, or where the position is no longer in the log: "
-            "`earliest`, `latest`, or `none` to raise an error.",
+            "Where to start without a position or a committed offset, or where the position is no "
+            "longer in the log: `earliest`, `latest`, or `none` to raise an error.",
             one_of("earliest", "latest", "none"),
         ),
         ConfigKey(
@@ -71,6 +80,14 @@ CONSUMER: Final = ConfigTable(
             "Milliseconds that iterating over a consumer waits for the next record before it ends; "
             "-1 waits for ever.",
             between(-1, _INT_MAX),
+        ),
+        ConfigKey(
+            "enable.auto.commit",
+            ConfigType.BOOLEAN,
+            True,
+            Importance.MEDIUM,
+            "Groups: whether `poll` commits the positions of what earlier polls returned, every "
+            "`auto.commit.interval.ms`, before partitions are given up, and in `close`.",
         ),
         ConfigKey(
             "fetch.max.bytes",
@@ -107,6 +124,29 @@ CONSUMER: Final = ConfigTable(
             "few milliseconds later than its leader what is committed.",
         ),
         ConfigKey(
+            "group.id",
+            ConfigType.STRING,
+            "",
+            Importance.HIGH,
+            "Name of the consumer group, for `subscribe` and `commit`. Empty: no group.",
+        ),
+        ConfigKey(
+            "group.instance.id",
+            ConfigType.STRING,
+            "",
+            Importance.MEDIUM,
+            "Name of this member that outlives the process: who comes back under it within the "
+            "group's session timeout gets its partitions back (static membership, KIP-345).",
+        ),
+        ConfigKey(
+            "group.remote.assignor",
+            ConfigType.STRING,
+            "",
+            Importance.MEDIUM,
+            "Groups: which of the cluster's assignors spreads the partitions. Empty: the cluster's "
+            "default.",
+        ),
+        ConfigKey(
             "isolation.level",
             ConfigType.STRING,
             "read_uncommitted",
@@ -140,6 +180,15 @@ CONSUMER: Final = ConfigTable(
             between(1, 1 << 30),
         ),
         ConfigKey(
+            "max.poll.interval.ms",
+            ConfigType.INT,
+            300_000,
+            Importance.MEDIUM,
+            "Groups: milliseconds between two polls after which the member leaves its group, since "
+            "it seems to be stuck; also how long it may take to give partitions up.",
+            between(1, _INT_MAX),
+        ),
+        ConfigKey(
             "max.poll.records",
             ConfigType.INT,
             500,
@@ -166,20 +215,26 @@ CONSUMER: Final = ConfigTable(
 class ConsumerConfig:
     """A consumer's settings with all defaults filled in; made by ``parse``."""
 
+    auto_commit_interval_ms: int
     auto_offset_reset: str
     check_crcs: bool
     client_id: str
     client_rack: str
     columns: tuple[str, ...] | None
     consumer_timeout_ms: int
+    enable_auto_commit: bool
     fetch_max_bytes: int
     fetch_max_wait_ms: int
     fetch_min_bytes: int
     follower_fetch_enable: bool
+    group_id: str
+    group_instance_id: str
+    group_remote_assignor: str
     isolation_level: IsolationLevel
     key_deserializer: object
     mapped_reads: bool
     max_partition_fetch_bytes: int
+    max_poll_interval_ms: int
     max_poll_records: int
     metadata_max_age_ms: int
     request_timeout_ms: int
@@ -188,15 +243,24 @@ class ConsumerConfig:
 
     @classmethod
     def parse(cls, settings: Mapping[str, object] | None = None) -> ConsumerConfig:
-        """Settings as given, the rest from the table.
+        """Settings as given, the rest from the table; None for a name stands for none.
 
         Raises ``InvalidConfigError`` that names the key, also where two keys contradict each other.
         """
-        values = {**CONSUMER.defaults(), **CONSUMER.parse(settings or {})}
+        given = {
+            name: value
+            for name, value in (settings or {}).items()
+            if value is not None or name.replace(".", "_") not in _NAMES
+        }
+        values = {**CONSUMER.defaults(), **CONSUMER.parse(given)}
         config = cls(**values)  # type: ignore[arg-type]
         if config.fetch_max_wait_ms >= config.request_timeout_ms:
             raise InvalidConfigError(
                 '"fetch.max.wait.ms" must be less than "request.timeout.ms", else a quiet '
                 "partition looks like a dead server"
+            )
+        if config.group_instance_id and not config.group_id:
+            raise InvalidConfigError(
+                '"group.instance.id" names a member of a group: give "group.id", too'
             )
         return config

@@ -9,6 +9,7 @@ from raykafka.client.cluster.leader_connections import LeaderConnections
 from raykafka.client.cluster.metadata import ClusterMetadata
 from raykafka.client.cluster.retries import Retries
 from raykafka.client.consuming.fetcher import Fetcher
+from raykafka.client.consuming.group_session import GroupSession
 from raykafka.client.consuming.leader_watch import LeaderWatch
 from raykafka.client.consuming.offset_lookup import OffsetLookup
 from raykafka.client.consuming.positions import Positions
@@ -28,6 +29,8 @@ class ConsumerParts(NamedTuple):
     lookup: OffsetLookup
     fetcher: Fetcher
     reader: RecordReader
+    group: GroupSession | None
+    """None for a consumer without ``group_id``."""
 
 
 def assemble(bootstrap: Bootstrap, config: ConsumerConfig, clock: Clock) -> ConsumerParts:
@@ -65,4 +68,9 @@ def assemble(bootstrap: Bootstrap, config: ConsumerConfig, clock: Clock) -> Cons
     reader = RecordReader(subscription, fetcher, connections, clock)
     connections.on_lost = fetcher.on_lost
     metadata.on_update(reader.on_metadata)
-    return ConsumerParts(subscription, metadata, connections, lookup, fetcher, reader)
+    group: GroupSession | None = None
+    if config.group_id:
+        group = GroupSession(config, metadata, subscription, fetcher, reader, clock)
+        reader.group = group
+        positions.look_up_committed = group.positions.look_up_committed
+    return ConsumerParts(subscription, metadata, connections, lookup, fetcher, reader, group)

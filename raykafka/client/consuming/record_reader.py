@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Protocol
 
 from raykafka.client.cluster.deadline import Deadline
 from raykafka.client.cluster.leader_connections import LeaderConnections
@@ -19,6 +20,22 @@ _LONGEST_WAIT_MS = 60_000
 _ITERATED_ROWS = 4096
 """Rows made into Python objects together while iterating, however large their batch is."""
 UNBOUNDED = 1 << 62
+
+
+class BetweenRecords(Protocol):
+    """What else a consumer has to do while nobody has records of it in hand."""
+
+    def start_poll(self) -> None:
+        """A poll begins: whatever was handed out before has been dealt with."""
+
+    def end_poll(self) -> None:
+        """The poll ends, with or without records."""
+
+    def serve(self) -> None:
+        """Do what is due; the subscription may be another one afterwards."""
+
+    def due_in_ms(self, at_most_ms: int) -> int:
+        """Milliseconds until ``serve`` has something to do, as far as is known."""
 
 
 class RecordReader:
@@ -42,6 +59,20 @@ class RecordReader:
         self._last: ConsumerRecord | None = None
         self.records = 0
         """Records handed out so far."""
+        self.group: BetweenRecords | None = None
+        """Set for a consumer with a group."""
+        self.interrupted = False
+        """Whether iteration must let ``group`` serve before it goes on."""
+
+    @property
+    def last(self) -> ConsumerRecord | None:
+        """The record that iteration has returned last, since the last wait."""
+        return self._last
+
+    def interrupt(self) -> None:
+        """Let ``group`` serve soon. Thread-safe."""
+        self.interrupted = True
+        self._connections.wake()
 
     def wake(self) -> None:
         """End the wait under way, or the next one. Thread-safe."""
@@ -65,6 +96,18 @@ class RecordReader:
 
         Raises what stands at a partition's position, once nothing else is there to hand out.
         """
+        group = self.group
+        if group is None:
+            return self._wait(timeout_ms)
+        group.start_poll()
+        try:
+            group.serve()
+            return self._wait(timeout_ms)
+        finally:
+            group.end_poll()
+
+    def _wait(self, timeout_ms: int | None) -> FetchedBatch | None:
+        group = self.group
         queue = self._fetcher.queue
         deadline: Deadline | None = None
         self.maintain()
@@ -89,8 +132,12 @@ class RecordReader:
                 return None
             else:
                 remaining = deadline.remaining_ms(_LONGEST_WAIT_MS)
+            if group is not None:
+                remaining = group.due_in_ms(remaining)
             self._connections.pump(self._fetcher.retry_in_ms(min(remaining, _LONGEST_WAIT_MS)))
-            if queue.head(self._subscription.paused) is None:
+            if group is not None:
+                group.serve()
+            if group is not None or queue.head(self._subscription.paused) is None:
                 self.maintain()
 
     def take(
@@ -125,7 +172,7 @@ class RecordReader:
 
     def next_record(self, timeout_ms: int | None) -> ConsumerRecord | None:
         """The next record one by one; None when time is up or ``wake`` came."""
-        record = next(self._iterator, None)
+        record = None if self.interrupted else next(self._iterator, None)
         if record is None:
             self.settle()
             batch = self.wait(timeout_ms)
@@ -143,7 +190,7 @@ class RecordReader:
         for record in self._iterator:
             self._last = record
             yield record
-            if self._iterated is not batch:
+            if self._iterated is not batch or self.interrupted:
                 return
 
     def settle(self) -> None:

@@ -14,12 +14,14 @@ RESET_TIMESTAMPS = {"earliest": EARLIEST_TIMESTAMP, "latest": LATEST_TIMESTAMP}
 class PartitionState:
     """One assigned partition. ``position`` is the offset of the next record to hand out."""
 
-    __slots__ = ("position", "reset_timestamp", "topic_id")
+    __slots__ = ("asks_committed", "position", "reset_timestamp", "topic_id")
 
     def __init__(self) -> None:
         self.position: int | None = None
         self.reset_timestamp: int | None = None
         """Without a position: what to look up, or None for the consumer's reset policy."""
+        self.asks_committed = True
+        """Without a position: whether a committed offset comes before all that."""
         self.topic_id = ""
         """Identity of the topic that ``position`` belongs to; empty until the leader is known."""
 
@@ -31,6 +33,8 @@ class Subscription:
         self._states: dict[TopicPartition, PartitionState] = {}
         self.paused: set[TopicPartition] = set()
         """Partitions that no records are wanted from for now."""
+        self.managed = False
+        """Whether a group's coordinator decides on the partitions."""
 
     def __iter__(self) -> Iterator[TopicPartition]:
         return iter(self._states)
@@ -84,6 +88,7 @@ class Subscription:
         """Forget the position; None leaves the choice to the consumer's reset policy."""
         state = self.state(partition)
         state.position = None
+        state.asks_committed = False
         state.reset_timestamp = timestamp
 
     def fetchable(self) -> Iterator[tuple[TopicPartition, int]]:

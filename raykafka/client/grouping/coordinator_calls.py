@@ -97,12 +97,32 @@ class CoordinatorCalls:
         """The partition that ``key`` belongs to; makes the topic where it is not there yet."""
         return coordinator_partition(key, len(self._topic_metadata(deadline).partitions))
 
+    def leader_of(self, partition: int, deadline: Deadline) -> Endpoint | None:
+        """Where the partition's leader listens, as far as is known; None while nobody leads."""
+        partitions = self._topic_metadata(deadline).partitions
+        return partitions[partition].endpoint if partition < len(partitions) else None
+
+    def refresh(self, deadline: Deadline) -> None:
+        """Ask who leads; where nobody answers, what is known has to do."""
+        try:
+            self._metadata.refresh(
+                [self._topic], timeout_ms=max(1, deadline.remaining_ms(_LOOK_AGAIN_MS))
+            )
+        except ClientClosedError:
+            raise
+        except RaykafkaError:
+            return
+
     def partition_count(self, *, timeout_ms: float | None) -> int:
         """How many partitions the topic has; 0 while nobody has used it, and it is not made."""
         try:
             return len(self._metadata.topic(self._topic, timeout_ms=timeout_ms).partitions)
         except UnknownTopicOrPartitionError:
             return 0
+
+    def pause(self, milliseconds: int) -> None:
+        """Wait, but not past the end of the metadata; raises ``ClientClosedError`` then."""
+        self._metadata.pause(milliseconds)
 
     def interrupt(self) -> None:
         """Make a call that waits in another thread end, and every later one. Thread-safe."""
@@ -145,7 +165,7 @@ class CoordinatorCalls:
     def _ask(self, partition: int, api_key: ApiKey, request: Message, deadline: Deadline) -> Any:
         if self._closed:
             raise ClientClosedError()
-        endpoint = self._endpoint(partition, deadline)
+        endpoint = self.leader_of(partition, deadline)
         try:
             if endpoint is None:
                 raise CoordinatorNotAvailableError(
@@ -156,7 +176,7 @@ class CoordinatorCalls:
             if self._closed:
                 raise ClientClosedError() from error
             if error.retriable:
-                self._refresh(deadline)
+                self.refresh(deadline)
             raise
 
     def _ask_at(
@@ -188,23 +208,8 @@ class CoordinatorCalls:
         return answer
 
     def _has_moved(self, endpoint: Endpoint, partition: int, limit: Deadline) -> bool:
-        self._refresh(limit)
-        return self._closed or self._endpoint(partition, limit) != endpoint
-
-    def _endpoint(self, partition: int, deadline: Deadline) -> Endpoint | None:
-        partitions = self._topic_metadata(deadline).partitions
-        return partitions[partition].endpoint if partition < len(partitions) else None
-
-    def _refresh(self, deadline: Deadline) -> None:
-        """Ask who leads; where nobody answers, what is known has to do."""
-        try:
-            self._metadata.refresh(
-                [self._topic], timeout_ms=max(1, deadline.remaining_ms(_LOOK_AGAIN_MS))
-            )
-        except ClientClosedError:
-            raise
-        except RaykafkaError:
-            return
+        self.refresh(limit)
+        return self._closed or self.leader_of(partition, limit) != endpoint
 
     def _connection(self, endpoint: Endpoint, limit: Deadline) -> Connection:
         connection = self._connections.get(endpoint)
