@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from raykafka.actors.coordinating.host import CoordinatorHost
@@ -48,6 +48,7 @@ from raykafka.actors.replicas.upkeep import Upkeep
 from raykafka.actors.replicas.verifying import TransactionVerifier
 from raykafka.actors.replicas.waiting import WakeQueue
 from raykafka.actors.requests import RequestTasks
+from raykafka.actors.sharing.sharing import Sharing
 from raykafka.clock import Clock
 from raykafka.config import BrokerConfig
 from raykafka.errors import IllegalStateError, NotLeaderOrFollowerError, RaykafkaError
@@ -78,6 +79,7 @@ class _Parts:
     requests: RequestTasks
     transactions: TransactionGate
     coordinators: CoordinatorHost
+    sharing: Sharing
     peers: Peers
     listener: Listener
 
@@ -141,6 +143,7 @@ class PartitionActor:
             await parts.listener.close()
             await parts.requests.close()
             await parts.transactions.close()
+            await parts.sharing.close()
             await parts.coordinators.close()
             await parts.peers.close()
             await parts.channel.close()
@@ -167,6 +170,7 @@ class PartitionActor:
                 await parts.listener.close()
                 await parts.requests.close()
                 await parts.transactions.close()
+                await parts.sharing.close()
                 await parts.coordinators.close()
                 await parts.peers.close()
                 await parts.channel.close()
@@ -185,12 +189,7 @@ class PartitionActor:
             self.spec, config, environment.connector, clock, self._lease, self._replaced.set
         )
         high_watermarks, wake, turn = HighWatermarks(loop), WakeQueue(loop), asyncio.Lock()
-        flusher = Flusher(
-            loop,
-            environment.group_commit,
-            self._on_log_failed,
-            lambda replica: following.acknowledge(replica),
-        )
+        flusher = self._make_flusher(lambda replica: following.acknowledge(replica))
         following = Following(
             (self.spec.broker_id, self.spec.incarnation),
             self._connect,
@@ -204,6 +203,7 @@ class PartitionActor:
         peers = self._make_peers(channel)
         appends, transactions = OwnAppends(wake, flusher, clock), _gate(peers)
         coordinators = _coordinators(config, appends, self._lease, clock, peers)
+        sharing = Sharing(replicas, reader, peers, clock, config.coordinators)
         handlers = _handlers(
             ProduceHandler(replicas, wake, flusher, disk_guard, clock, transactions),
             FetchHandler(replicas, reader, loop, clock, config.max_parked_fetches),
@@ -212,6 +212,7 @@ class PartitionActor:
             MarkerHandler(replicas, appends, clock, coordinators.end_transaction),
             requests,
             coordinators,
+            sharing,
         )
         listener, endpoint = await listen(environment.listener_factory, self.spec, config, handlers)
         outlets = Outlets(wake, high_watermarks, channel, throttle, coordinators)
@@ -242,6 +243,7 @@ class PartitionActor:
             requests,
             transactions,
             coordinators,
+            sharing,
             peers,
             listener,
         )
@@ -250,6 +252,10 @@ class PartitionActor:
     def _make_peers(self, channel: ControllerChannel) -> Peers:
         spec, connector = self.spec, self._environment.connector
         return Peers(connector, spec.secret, spec.name, self._clock, channel.controllers)
+
+    def _make_flusher(self, on_flushed: Callable[[Replica], None]) -> Flusher:
+        loop, group_commit = asyncio.get_running_loop(), self._environment.group_commit
+        return Flusher(loop, group_commit, self._on_log_failed, on_flushed)
 
     def _guard_disk(self, config: BrokerConfig) -> DiskGuard:
         path, usage_of = self._directory.path, self._environment.disk_usage
@@ -318,9 +324,11 @@ def _handlers(
     markers: MarkerHandler,
     requests: RequestTasks,
     coordinators: CoordinatorHost,
+    sharing: Sharing,
 ) -> Mapping[ApiKey, Handler]:
     return {
         **coordinators.handlers(),
+        **sharing.handlers(),
         ApiKey.PRODUCE: produce.handle,
         ApiKey.FETCH: fetch.handle_fetch,
         ApiKey.FETCH_CREDIT: fetch.handle_credit,

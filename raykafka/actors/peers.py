@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from raykafka.actors.cluster_view import ClusterView
-from raykafka.actors.ports import Connector, PeerConnection
+from raykafka.actors.ports import Buffer, Connector, PeerConnection
 from raykafka.actors.timeouts import cancel_all
 from raykafka.clock import Clock
 from raykafka.errors import (
@@ -59,13 +59,19 @@ class Peers:
             self._connections.popitem()[1].close()
 
     async def call(
-        self, endpoint: Endpoint, api_key: ApiKey, request: Message, *, timeout_s: float
+        self,
+        endpoint: Endpoint,
+        api_key: ApiKey,
+        request: Message,
+        payload: Sequence[Buffer] = (),
+        *,
+        timeout_s: float,
     ) -> Message:
         """One request to one listener; raises its error, or ``ConnectionLostError``."""
         connection = self._connections.get(endpoint)
         if connection is None or connection.closed:
             connection = await self._connect(endpoint)
-        return await connection.call(api_key, request, timeout_s=timeout_s)
+        return await connection.call(api_key, request, payload, timeout_s=timeout_s)
 
     async def call_leader(
         self, topic: str, partition: int, api_key: ApiKey, request: Message, *, timeout_s: float

@@ -78,7 +78,14 @@ class PeerConnection(Protocol):
         ended; when it ends later, every pending callback gets that error, once.
         """
 
-    async def call(self, api_key: ApiKey, request: Message, *, timeout_s: float) -> Message:
+    async def call(
+        self,
+        api_key: ApiKey,
+        request: Message,
+        payload: Sequence[Buffer] = (),
+        *,
+        timeout_s: float,
+    ) -> Message:
         """Send one request and wait for its answer.
 
         Raises the error that the answer reports, ``RequestTimedOutError``, ``ConnectionLostError``.

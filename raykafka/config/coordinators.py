@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from raykafka.config.definition import ConfigKey, ConfigType, Importance, at_least, between
+from raykafka.config.share_group import SHARE_BROKER_KEYS
 
 _MAX_COPIES: Final = 32767
 
@@ -74,6 +75,7 @@ COORDINATOR_KEYS: Final = (
     ),
     _partitions("share.coordinator.state.topic.num.partitions", "__share_group_state"),
     _copies("share.coordinator.state.topic.replication.factor", "__share_group_state"),
+    *SHARE_BROKER_KEYS,
 )
 
 
@@ -81,6 +83,9 @@ COORDINATOR_KEYS: Final = (
 class CoordinatorConfig:
     """Settings of coordinators with all defaults filled in; part of ``BrokerConfig``."""
 
+    group_share_delivery_count_limit: int
+    group_share_partition_max_record_locks: int
+    group_share_record_lock_duration_ms: int
     offsets_topic_num_partitions: int
     offsets_topic_replication_factor: int
     share_coordinator_state_topic_num_partitions: int

@@ -128,7 +128,14 @@ class TcpPeerConnection(FrameReceiver, asyncio.BufferedProtocol):
         write_frame(transport, head, payload, size, lines=self._writes_lines)
         return correlation_id
 
-    async def call(self, api_key: ApiKey, request: Message, *, timeout_s: float) -> Message:
+    async def call(
+        self,
+        api_key: ApiKey,
+        request: Message,
+        payload: Sequence[Buffer] = (),
+        *,
+        timeout_s: float,
+    ) -> Message:
         """Send one request and wait for its answer; see the port."""
         answered: asyncio.Future[Message | RaykafkaError]
         answered = asyncio.get_running_loop().create_future()
@@ -137,7 +144,7 @@ class TcpPeerConnection(FrameReceiver, asyncio.BufferedProtocol):
             if not answered.done():
                 answered.set_result(answer)
 
-        correlation_id = self.send(api_key, request, (), on_response)
+        correlation_id = self.send(api_key, request, payload, on_response)
         try:
             await asyncio.wait({answered}, timeout=timeout_s)
         finally:

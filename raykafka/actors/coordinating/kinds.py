@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from raykafka.actors.coordinating.kind import CoordinatorContext, ServiceKind
+from raykafka.actors.coordinating.shares import shares
 from raykafka.actors.coordinating.transactions import transactions
 
 
 def service_kinds(context: CoordinatorContext) -> Sequence[ServiceKind]:
     """One for each internal topic."""
-    return (transactions(context),)
+    return (transactions(context), shares(context))

@@ -246,11 +246,18 @@ class ClientEnd(Side):
         self._transmit(self._last_id, apis.encode(request), b"".join(payload), api_key)
         return self._last_id
 
-    async def call(self, api_key: ApiKey, request: Message, *, timeout_s: float) -> Message:
+    async def call(
+        self,
+        api_key: ApiKey,
+        request: Message,
+        payload: Sequence[Buffer] = (),
+        *,
+        timeout_s: float,
+    ) -> Message:
         """See ``PeerConnection``."""
         future = self.process.loop.create_future()
 
-        def settle(answer: Message | RaykafkaError, payload: memoryview) -> None:
+        def settle(answer: Message | RaykafkaError, _payload: memoryview) -> None:
             if future.done():
                 return
             if isinstance(answer, RaykafkaError):
@@ -258,7 +265,7 @@ class ClientEnd(Side):
             else:
                 future.set_result(answer)
 
-        correlation_id = self.send(api_key, request, (), settle)
+        correlation_id = self.send(api_key, request, payload, settle)
         try:
             answer: Message = await within(future, timeout_s, f"{api_key.name}")
         finally:

@@ -1,0 +1,1 @@
+"""Share groups at the leaders of their partitions (KIP-932): who has which record."""
