@@ -23,6 +23,7 @@ from raykafka.client.operating.arguments import (
     name_list,
     timestamp,
 )
+from raykafka.client.operating.group_operations import GroupOperations
 from raykafka.client.operating.operations import ClusterOperations
 from raykafka.client.transacting.administration import TransactionOperations
 from raykafka.clock import Clock, SystemClock
@@ -83,7 +84,7 @@ class NewTopic:
     replica_assignments: Mapping[int, Sequence[int]] = field(default_factory=dict)
 
 
-class Admin(ClusterOperations, TransactionOperations):
+class Admin(ClusterOperations, GroupOperations, TransactionOperations):
     """Administration of a cluster. Thread-safe; calls are made one at a time.
 
     Every method waits up to ``api_timeout_ms``, repeating what is retriable. Raises

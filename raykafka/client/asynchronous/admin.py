@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from raykafka.client.admin import Admin, NewTopic
+from raykafka.client.asynchronous.groups import AsyncGroupOperations
 from raykafka.client.asynchronous.operations import AsyncClusterOperations
 from raykafka.client.asynchronous.transactions import AsyncTransactionOperations
 from raykafka.client.cluster.bootstrap import Bootstrap
@@ -27,7 +28,7 @@ from raykafka.protocol.quorum_messages import DescribeQuorumResponse
 T = TypeVar("T")
 
 
-class AsyncAdmin(AsyncClusterOperations, AsyncTransactionOperations):
+class AsyncAdmin(AsyncClusterOperations, AsyncGroupOperations, AsyncTransactionOperations):
     """The methods of ``Admin``, awaited; each runs in a thread of the loop's executor."""
 
     def __init__(self, bootstrap: Bootstrap, **settings: Any) -> None:
