@@ -9,7 +9,10 @@ from raykafka.errors import InvalidRequestError
 from raykafka.model import OffsetAndMetadata, TopicPartition
 from raykafka.protocol.group_messages import OffsetToCommit
 
-Offsets: TypeAlias = "Mapping[TopicPartition | tuple[str, int], OffsetAndMetadata | int]"
+Offsets: TypeAlias = (
+    "Mapping[TopicPartition, OffsetAndMetadata | int] | "
+    "Mapping[tuple[str, int], OffsetAndMetadata | int]"
+)
 """The next offset to read per partition."""
 
 

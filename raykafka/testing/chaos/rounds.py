@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from random import Random
-from typing import Final
+from typing import Final, Protocol
 
 from raykafka.clock import SystemClock
 from raykafka.errors import RaykafkaError
@@ -55,11 +55,21 @@ class Outcome:
         return self.report.anomalies + unhealed + (not self.read_all)
 
 
+class Watched(Protocol):
+    """The clients of a run, as far as a round has to know them."""
+
+    def acknowledged_since(self, since_ms: int) -> bool:
+        """Whether everything works again: something went through since then."""
+
+    def longest_gap_ms(self, begin_ms: int, end_ms: int) -> int:
+        """Longest time within which nothing went through."""
+
+
 class Nemesis:
     """Runs rounds against a deployment under load."""
 
     def __init__(
-        self, deployment: Deployment, load: Load, faults: Iterable[Fault], random: Random
+        self, deployment: Deployment, load: Watched, faults: Iterable[Fault], random: Random
     ) -> None:
         self._deployment = deployment
         self._load = load

@@ -1,0 +1,1 @@
+"""Money that moves between accounts under faults: transactions end to end."""
