@@ -195,7 +195,7 @@ class TransactionManager:
         """Something of the transaction has failed for good, or a coordinator has refused."""
         if self.state is TransactionState.FATAL_ERROR:
             return
-        if isinstance(error, _FATAL):
+        if isinstance(error, _FATAL) and not isinstance(error.__cause__, InvalidProducerEpochError):
             self.state = TransactionState.FATAL_ERROR
             self.error = self.understood(error)
         elif self.state is TransactionState.IN_TRANSACTION:
@@ -214,11 +214,13 @@ class TransactionManager:
         """What a refusal means: an old epoch is the mark of a producer that was replaced."""
         if not isinstance(error, _FENCED):
             return error
-        return ProducerFencedError(
+        fenced = ProducerFencedError(
             f"another producer uses transactional id {self.transactional_id!r}, or the cluster has "
             "aborted the transaction after transaction_timeout_ms; abort_transaction tells which, "
             f"and the producer can go on in the latter case ({error.message})"
         )
+        fenced.__cause__ = error
+        return fenced
 
     # --- inside -----------------------------------------------------------------------------------
 

@@ -100,9 +100,7 @@ class Teller:
         finally:
             consumer.close()
 
-    def _transact(
-        self, producer: Producer, consumer: Consumer, polled: Polled
-    ) -> None:
+    def _transact(self, producer: Producer, consumer: Consumer, polled: Polled) -> None:
         doomed = self._random.random() < DOOMED
         self._hazard("polled")
         producer.begin_transaction()
@@ -128,9 +126,7 @@ class Teller:
             producer.abort_transaction()
             _rewind(consumer, polled)
 
-    def _write(
-        self, producer: Producer, polled: Polled, *, doomed: bool
-    ) -> list[RecordFuture]:
+    def _write(self, producer: Producer, polled: Polled, *, doomed: bool) -> list[RecordFuture]:
         futures = []
         for found in polled.values():
             for record in found:

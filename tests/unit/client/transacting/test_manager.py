@@ -107,7 +107,7 @@ def test_a_fenced_producer_does_nothing_any_more() -> None:
 def test_an_old_epoch_may_be_a_timeout_and_only_the_abort_tells() -> None:
     for other_producer in (False, True):
         manager = opened()
-        manager.fail(InvalidProducerEpochError("epoch 0 is older than 1"))
+        manager.fail(manager.understood(InvalidProducerEpochError("epoch 0 is older than 1")))
         for call in (manager.committing, manager.begin):
             with pytest.raises(ProducerFencedError, match="'bank'"):
                 call()
