@@ -133,8 +133,11 @@ _TOPIC = ConfigResource("topic", "flights")
 REQUESTS: dict[ApiKey, tuple[Message, bytes]] = {
     ApiKey.HELLO: (HelloRequest("app", "raykafka-python"), b""),
     ApiKey.AUTHENTICATE: (AuthenticateRequest(b"\x01" * 32, b"\x02" * 32, "broker"), b""),
-    ApiKey.METADATA: (MetadataRequest(["flights"]), b""),
-    ApiKey.PRODUCE: (ProduceRequest(TOPIC_ID, 1, 5, acks=1, timeout_ms=1500), BATCH),
+    ApiKey.METADATA: (MetadataRequest(["flights"], 41), b""),
+    ApiKey.PRODUCE: (
+        ProduceRequest(TOPIC_ID, 1, 5, acks=1, timeout_ms=1500, transactional_id="orders-1"),
+        BATCH,
+    ),
     ApiKey.FETCH: (
         FetchRequest(
             [FetchPartition(TOPIC_ID, 1, 1000, 5, 65536, True)],
@@ -280,7 +283,7 @@ RESPONSES: dict[ApiKey, tuple[Message, bytes]] = {
     ApiKey.FETCH: (
         FetchResponse(
             [
-                FetchedPartition(TOPIC_ID, 0, 1100, 10, 1090, [24], **FAILED),
+                FetchedPartition(TOPIC_ID, 0, 1100, 10, 1090, [24], next_offset=1087, **FAILED),
                 FetchedPartition(
                     TOPIC_ID, 1, mapped=MappedSegment("/data/0.arrow", 2, 3), mapped_count=1
                 ),

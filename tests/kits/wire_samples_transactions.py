@@ -6,9 +6,15 @@ from typing import Any
 
 from raykafka.protocol.messages import ApiKey, Message
 from raykafka.protocol.txn_messages import (
+    AbortTransactionRequest,
+    AbortTransactionResponse,
     AddPartitionsToTxnRequest,
     AddPartitionsToTxnResponse,
+    DescribedProducers,
     DescribedTransaction,
+    DescribeProducersPartition,
+    DescribeProducersRequest,
+    DescribeProducersResponse,
     DescribeTransactionsRequest,
     DescribeTransactionsResponse,
     EndTxnRequest,
@@ -17,10 +23,15 @@ from raykafka.protocol.txn_messages import (
     InitTransactionResponse,
     ListTransactionsRequest,
     ListTransactionsResponse,
+    MarkerOutcome,
     PrepareTxnRequest,
     PrepareTxnResponse,
+    ProducerInfo,
     TransactionListing,
+    TxnMarker,
     TxnPartition,
+    WriteTxnMarkersRequest,
+    WriteTxnMarkersResponse,
 )
 
 TOPIC_ID = "0f" * 16
@@ -38,6 +49,15 @@ REQUESTS: dict[ApiKey, tuple[Message, bytes]] = {
     ),
     ApiKey.PREPARE_TXN: (PrepareTxnRequest("orders-1", 5, 7, 4), b""),
     ApiKey.END_TXN: (EndTxnRequest("orders-1", 5, 7, 4, True), b""),
+    ApiKey.WRITE_TXN_MARKERS: (
+        WriteTxnMarkersRequest([TxnMarker(7, 5, True, [_PARTITION])]),
+        b"",
+    ),
+    ApiKey.DESCRIBE_PRODUCERS: (
+        DescribeProducersRequest([DescribeProducersPartition(TOPIC_ID, 3, 2)]),
+        b"",
+    ),
+    ApiKey.ABORT_TRANSACTION: (AbortTransactionRequest(TOPIC_ID, 3, 7, 4, 1000), b""),
     ApiKey.DESCRIBE_TRANSACTIONS: (DescribeTransactionsRequest(5, ["orders-1", "b"]), b""),
     ApiKey.LIST_TRANSACTIONS: (ListTransactionsRequest(5, ["Ongoing"], [7, 8], 1000), b""),
 }
@@ -65,6 +85,22 @@ RESPONSES: dict[ApiKey, tuple[Message, bytes]] = {
         ),
         b"",
     ),
+    ApiKey.WRITE_TXN_MARKERS: (
+        WriteTxnMarkersResponse([MarkerOutcome(7, TOPIC_ID, 3, **FAILED)], **FAILED),
+        b"",
+    ),
+    ApiKey.DESCRIBE_PRODUCERS: (
+        DescribeProducersResponse(
+            [
+                DescribedProducers(
+                    TOPIC_ID, 3, [ProducerInfo(7, 4, 12, 1_700_000_000_000, 1000)], **FAILED
+                )
+            ],
+            **FAILED,
+        ),
+        b"",
+    ),
+    ApiKey.ABORT_TRANSACTION: (AbortTransactionResponse(**FAILED), b""),
     ApiKey.LIST_TRANSACTIONS: (
         ListTransactionsResponse([TransactionListing("orders-1", 7, "Ongoing")], **FAILED),
         b"",
