@@ -23,6 +23,7 @@ from raykafka.actors.ports import (
     PartitionRemoval,
 )
 from raykafka.actors.replicas.fetch import FetchHandler
+from raykafka.actors.replicas.transactional import TransactionGate
 from raykafka.actors.replicas.upkeep import Upkeep
 from raykafka.clock import Clock, SystemClock
 from raykafka.errors import RaykafkaError, error_for
@@ -238,6 +239,13 @@ class ActorHarness:
         assert parts is not None
         return parts.upkeep
 
+    @property
+    def gate(self) -> TransactionGate:
+        """Where the actor's transactional batches wait for coordinators."""
+        parts = self.actor._parts
+        assert parts is not None
+        return parts.transactions
+
     async def remove(self, partition: int) -> None:
         """Delete a partition of the test's topic."""
         removal = PartitionRemoval(TOPIC, PartitionId(TOPIC_ID, partition))
@@ -253,11 +261,19 @@ class ActorHarness:
         return results
 
     def produce(
-        self, partition: int, *values: bytes, acks: int = -1, epoch: int = EPOCH, **fields: Any
+        self,
+        partition: int,
+        *values: bytes,
+        acks: int = -1,
+        epoch: int = EPOCH,
+        transactional_id: str = "",
+        **fields: Any,
     ) -> RecordedReply:
         """Send one untyped batch."""
         payload = message(PartitionId(TOPIC_ID, partition), value_batch(*values), **fields)
-        request = ProduceRequest(TOPIC_ID, partition, epoch, acks)
+        request = ProduceRequest(
+            TOPIC_ID, partition, epoch, acks, transactional_id=transactional_id
+        )
         return self.request(ApiKey.PRODUCE, request, payload)
 
     def produced(self, partition: int, *values: bytes, **fields: Any) -> ProduceResponse:
