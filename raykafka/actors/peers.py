@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from raykafka.actors.cluster_view import ClusterView
+from raykafka.actors.metadata_cache import MetadataCache
 from raykafka.actors.ports import Buffer, Connector, PeerConnection
 from raykafka.actors.timeouts import cancel_all
 from raykafka.clock import Clock
@@ -48,7 +48,7 @@ class Peers:
         self._active: Endpoint | None = None
         self._connections: dict[Endpoint, PeerConnection] = {}
         self._connecting: dict[Endpoint, asyncio.Task[PeerConnection]] = {}
-        self.view = ClusterView(self.call_controller)
+        self.view = MetadataCache(self.call_controller)
         """Topics and their leaders; ask it to ``refresh`` or to ``watch``."""
 
     async def close(self) -> None:

@@ -36,7 +36,7 @@ class CallController(Protocol):
         """Its answer; raises the error that it reports, or that it cannot be found."""
 
 
-class ClusterView:
+class MetadataCache:
     """The newest metadata that this actor has; everything on its loop."""
 
     def __init__(self, call: CallController, *, timeout_s: float = 2.0) -> None:
