@@ -349,12 +349,15 @@ class HostedService:
                     self._pending -= 1
                     raise
                 await future
-            if self.is_active and machine is self._machine:
+            if self._still_serves(machine):
                 replica.log.delete_records(start)
         except RaykafkaError as error:
             logger.warning("%s: was not compacted: %s", self.name, error)
         finally:
             compaction.end()
+
+    def _still_serves(self, machine: CoordinatorMachine) -> bool:
+        return self.is_active and machine is self._machine
 
     def _on_task_done(self, task: asyncio.Task[Any]) -> None:
         self.tasks.discard(task)
