@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from raykafka.client.aio import AsyncConsumer as AsyncConsumer
     from raykafka.client.aio import AsyncProducer as AsyncProducer
     from raykafka.client.consumer import Consumer as Consumer
+    from raykafka.client.consuming.rebalance_listener import (
+        ConsumerRebalanceListener as ConsumerRebalanceListener,
+    )
     from raykafka.client.consuming.records import ConsumerRecord as ConsumerRecord
     from raykafka.client.handle import TopicHandle as TopicHandle
     from raykafka.client.producer import Producer as Producer
@@ -48,6 +51,7 @@ _MODULE_OF = {
     "ConfigResource": "raykafka.protocol.messages",
     "Consumer": "raykafka.client.consumer",
     "ConsumerGroupMetadata": "raykafka.model",
+    "ConsumerRebalanceListener": "raykafka.client.consuming.rebalance_listener",
     "ConsumerRecord": "raykafka.client.consuming.records",
     "IsolationLevel": "raykafka.model",
     "KafkaError": "raykafka.errors",

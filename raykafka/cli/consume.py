@@ -6,18 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from raykafka.cli.membership import copy_as_member
 from raykafka.cli.options import cluster_option, connect, moment, quiet_option
 from raykafka.cli.output import progress
-from raykafka.cli.records import RecordWriter, writer_for
+from raykafka.cli.records import METADATA, ROWS_AT_ONCE, WAIT_MS, RecordWriter, writer_for
 from raykafka.errors import OffsetOutOfRangeError, UnknownTopicOrPartitionError
 from raykafka.model import TopicPartition
 
 if TYPE_CHECKING:
     from raykafka.client.consumer import Consumer
-
-_WAIT_MS = 500
-_ROWS_AT_ONCE = 10_000
-_METADATA = ("__offset", "__timestamp", "__key", "__headers")
 
 
 def start_offset(text: str) -> str | int:
@@ -53,6 +50,14 @@ def start_offset(text: str) -> str | int:
     "--partition", "-p", "numbers", type=click.IntRange(min=0), multiple=True,
     help="Read this partition only; may be repeated.",
 )  # fmt: skip
+@click.option(
+    "--group",
+    "-g",
+    "group_id",
+    metavar="GROUP",
+    help="Read as a member of this consumer group: what its other members do not have, from where "
+    "the group has come to; what was printed is committed.",
+)
 @click.option("--count", "-c", type=click.IntRange(min=1), help="Stop after so many records.")
 @click.option("--columns", help="Typed topics: read only these columns, separated by commas.")
 @click.option("--follow", "-f", is_flag=True, help="Wait for new records until interrupted.")
@@ -66,6 +71,7 @@ def consume(
     from_offset: str | int | None,
     from_time: int | None,
     numbers: tuple[int, ...],
+    group_id: str | None,
     count: int | None,
     columns: str | None,
     follow: bool,
@@ -83,6 +89,21 @@ def consume(
         raise click.UsageError("use one of --from-beginning, --from-offset and --from-time")
     settings = {"columns": columns} if columns else {}
     cluster = connect(name)
+    if group_id is not None:
+        if from_beginning or from_offset is not None or from_time is not None or numbers:
+            raise click.UsageError(
+                "a group reads on from what it has committed; move that with `raykafka group reset`"
+            )
+        with cluster.consumer(
+            auto_offset_reset="earliest", group_id=group_id, **settings
+        ) as consumer:
+            writer = writer_for(topic, as_json=as_json, meta=meta)
+            try:
+                copy_as_member(consumer, topic, count, writer, follow=follow)
+            except KeyboardInterrupt:
+                if not follow:
+                    raise
+        return
     with cluster.consumer(auto_offset_reset="earliest", **settings) as consumer:
         partitions = _partitions(consumer, topic, numbers)
         consumer.assign(partitions)
@@ -160,8 +181,8 @@ def _copy(
         while count is None or written < count:
             if ends is not None and not _pause_finished(consumer, ends):
                 return
-            limit = _ROWS_AT_ONCE if count is None else min(_ROWS_AT_ONCE, count - written)
-            for batch in consumer.poll_batches(_WAIT_MS, limit, metadata=_METADATA):
+            limit = ROWS_AT_ONCE if count is None else min(ROWS_AT_ONCE, count - written)
+            for batch in consumer.poll_batches(WAIT_MS, limit, metadata=METADATA):
                 rows = batch.batch
                 if ends is not None:
                     rows = rows.slice(0, max(0, ends[batch.partition] - batch.base_offset))

@@ -18,6 +18,7 @@ _COMMANDS = {
     "broker": ("broker", "See, drain, restart and decommission brokers."),
     "quorum": ("quorum", "Look at the controllers that hold the metadata."),
     "rebalance": ("rebalance", "Level the load of all brokers."),
+    "group": ("group", "Look at consumer groups, move their offsets, delete them."),
     "transaction": ("transaction", "Look at transactions, decide over prepared ones."),
     "produce": ("produce", "Write records from a file or from standard input."),
     "consume": ("consume", "Read records, once or following what arrives."),

@@ -62,6 +62,11 @@ def all_fields(value: Any) -> Any:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
     """A table for people; a column whose every value is a number is aligned to the right."""
+    _print(table_of(columns, rows, title))
+
+
+def table_of(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> Table:
+    """The table that ``print_table`` prints."""
     shown = [[text_of(value) for value in row] for row in rows]
     numeric = [_is_numeric(row[index] for row in shown) for index in range(len(columns))]
     table = Table(box=SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
@@ -69,7 +74,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
         table.add_column(name, justify="right" if right else "left", overflow="fold")
     for row in shown:
         table.add_row(*map(Text, row))
-    _print(table)
+    return table
 
 
 def print_facts(facts: Iterable[tuple[str, object]]) -> None:

@@ -14,6 +14,11 @@ from raykafka.model import TopicPartition
 if TYPE_CHECKING:
     import pyarrow as pa
 
+WAIT_MS = 500
+ROWS_AT_ONCE = 10_000
+METADATA = ("__offset", "__timestamp", "__key", "__headers")
+"""What a consumer is asked for, beside the values."""
+
 _META_COLUMNS = ("partition", "offset", "time", "key")
 _WIDEST = 40
 

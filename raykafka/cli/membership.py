@@ -1,0 +1,50 @@
+"""``raykafka consume --group``: reading as a member of a consumer group."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from raykafka import ConsumerRebalanceListener
+from raykafka.cli.records import METADATA, ROWS_AT_ONCE, WAIT_MS, RecordWriter
+from raykafka.errors import UnknownTopicOrPartitionError
+from raykafka.model import TopicPartition
+
+if TYPE_CHECKING:
+    from raykafka.client.consumer import Consumer
+
+
+class _Joined(ConsumerRebalanceListener):
+    """Notes that the group has given partitions, be it none."""
+
+    joined = False
+
+    def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        self.joined = True
+
+
+def copy_as_member(
+    consumer: Consumer, topic: str, count: int | None, writer: RecordWriter, *, follow: bool
+) -> None:
+    """Print until ``count`` records were printed or, unless ``follow``, until this member has
+    read what its partitions held when it got them.
+    """
+    if consumer.partitions_for_topic(topic) is None:
+        raise UnknownTopicOrPartitionError(
+            f"topic {topic} does not exist; `raykafka topic list` shows those that do"
+        )
+    listener = _Joined()
+    consumer.subscribe([topic], listener=listener)
+    ends: dict[TopicPartition, int] = {}
+    written = 0
+    while count is None or written < count:
+        limit = ROWS_AT_ONCE if count is None else min(ROWS_AT_ONCE, count - written)
+        for batch in consumer.poll_batches(WAIT_MS, limit, metadata=METADATA):
+            written += writer.write(batch.partition, batch.batch)
+        writer.flush()
+        if follow or not listener.joined:
+            continue
+        assigned = consumer.assignment()
+        ends.update(consumer.end_offsets(assigned - ends.keys()))
+        if all(consumer.position(place) >= ends[place] for place in assigned):
+            return
