@@ -10,8 +10,10 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
+from raykafka.client.asynchronous.group_consumer import AsyncGroupConsumer, LoopCallbacks
 from raykafka.client.cluster.bootstrap import Bootstrap
 from raykafka.client.consumer import Consumer
+from raykafka.client.consuming.group_consumer import CLOSE_TIMEOUT_MS
 from raykafka.client.consuming.polled_tables import PartitionBatch, as_table
 from raykafka.client.consuming.records import ConsumerRecord, ConsumerRecords
 from raykafka.config import ConsumerConfig
@@ -24,10 +26,11 @@ _STEP_MS = 60_000
 _RECORDS_AHEAD = 500
 
 
-class AsyncConsumer:
+class AsyncConsumer(AsyncGroupConsumer):
     """The methods of ``Consumer``, awaited; they run one after the other in a thread of their own.
 
-    A call that is cancelled moves no position: what it had read is read again.
+    A call that is cancelled moves no position: what it had read is read again. Methods of a
+    rebalance listener are called on the event loop, and may be coroutines that await the consumer.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class AsyncConsumer:
         self._ahead: deque[ConsumerRecord] = deque()
         """Records that iteration has taken and not returned yet."""
         self._closed = False
+        self._callbacks = LoopCallbacks()
 
     async def __aenter__(self) -> AsyncConsumer:
         return self
@@ -102,11 +106,6 @@ class AsyncConsumer:
             lambda: self._consumer.poll_batches(timeout_ms, max_records, max_bytes, wanted),
             _first_offsets,
         )
-
-    async def assign(self, partitions: Iterable[TopicPartition]) -> None:
-        """See ``Consumer.assign``."""
-        wanted = list(partitions)
-        await self._call(lambda: self._consumer.assign(wanted))
 
     async def assignment(self) -> set[TopicPartition]:
         """See ``Consumer.assignment``."""
@@ -172,14 +171,22 @@ class AsyncConsumer:
         """See ``Consumer.metrics``."""
         return await self._call(self._consumer.metrics)
 
-    async def close(self) -> None:
+    async def close(self, leave_group: bool = True, timeout_ms: int = CLOSE_TIMEOUT_MS) -> None:
         """See ``Consumer.close``. Calls under way end first, at once. Idempotent."""
         if self._closed:
             return
         self._closed = True
         self._consumer.wakeup()
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._consumer.close)
-        self._thread.shutdown(wait=False)
+        offsets = self._take_back()
+
+        def work() -> None:
+            self._rewind(offsets)  # what was not returned is not committed
+            self._consumer.close(leave_group, timeout_ms)
+
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        finally:
+            self._thread.shutdown(wait=False)
 
     # --- inside -----------------------------------------------------------------------------------
 
@@ -216,6 +223,8 @@ class AsyncConsumer:
             raise
 
     def _submit(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        if self._callbacks.inside:
+            return self._callbacks.submit(work)
         if self._closed:
             raise ClientClosedError("the consumer is closed; make a new one")
         return asyncio.get_running_loop().run_in_executor(self._thread, work)
