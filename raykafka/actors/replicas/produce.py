@@ -20,7 +20,9 @@ from raykafka.actors.replicas.waiting import WakeQueue
 from raykafka.clock import Clock
 from raykafka.errors import (
     InvalidRecordError,
+    InvalidTopicError,
     MessageTooLargeError,
+    RaykafkaError,
     ServerBusyError,
     UnknownSchemaVersionError,
 )
@@ -67,9 +69,9 @@ class ProduceHandler:
 
         Raises ``NotLeaderOrFollowerError``, ``UnknownTopicIdError``, ``FencedLeaderEpochError``,
         ``UnknownLeaderEpochError``, ``NotEnoughReplicasError``, ``InvalidRequiredAcksError``,
-        ``MessageTooLargeError``, ``ServerBusyError``, ``DiskFullError``, ``CorruptMessageError``,
-        ``InvalidRecordError``, ``UnknownSchemaVersionError``, the errors of a producer's sequence
-        or transaction, or ``KafkaStorageError``.
+        ``MessageTooLargeError``, ``InvalidTopicError``, ``ServerBusyError``, ``DiskFullError``,
+        ``CorruptMessageError``, ``InvalidRecordError``, ``UnknownSchemaVersionError``,
+        the errors of a producer's sequence or transaction, or ``KafkaStorageError``.
         """
         replica = self._find(request.topic_id, request.partition)
         machine = replica.machine
@@ -81,10 +83,7 @@ class ProduceHandler:
             self._check_lease(replica, monotonic_ms)
         size = len(payload)
         if size > replica.max_message_bytes:
-            raise MessageTooLargeError(
-                f"the batch has {size} bytes, topic {replica.topic} takes "
-                f"{replica.max_message_bytes} (max.message.bytes); send smaller batches"
-            )
+            raise _too_large(replica, size)
         if machine.pending_produces >= MAX_PENDING_PRODUCES:
             raise ServerBusyError(
                 f"{MAX_PENDING_PRODUCES} batches of {replica.topic} wait for the disk; send again"
@@ -161,6 +160,15 @@ def _answer(
         and acks
     ):
         reply(response)
+
+
+def _too_large(replica: Replica, size: int) -> RaykafkaError:
+    if replica.max_message_bytes < 0:
+        return InvalidTopicError(f"topic {replica.topic} is written by coordinators only")
+    return MessageTooLargeError(
+        f"the batch has {size} bytes, topic {replica.topic} takes "
+        f"{replica.max_message_bytes} (max.message.bytes); send smaller batches"
+    )
 
 
 def _unwelcome(header: BatchHeader, size: int) -> InvalidRecordError:

@@ -15,6 +15,7 @@ from raykafka.actors.replicas.outlets import Outlets
 from raykafka.actors.replicas.waiting import Waiter
 from raykafka.config import TopicConfig
 from raykafka.errors import LogDamagedError, NotLeaderOrFollowerError, RaykafkaError
+from raykafka.internal_topics import INTERNAL_TOPICS
 from raykafka.model import FsyncPolicy, PartitionId, TimestampType
 from raykafka.protocol.messages import ProduceResponse
 from raykafka.replication.effects import AdvanceHighWatermark, ReplicaEffect, ReplyProduce
@@ -102,7 +103,9 @@ class Replica:
         self.assignment = assignment
         self.config = config
         self.schemas = schemas
-        self.max_message_bytes = config.max_message_bytes
+        internal = assignment.topic in INTERNAL_TOPICS
+        self.max_message_bytes = -1 if internal else config.max_message_bytes
+        """Largest batch that a client may write; -1 where only coordinators do."""
         self.flushes = config.fsync is not FsyncPolicy.NONE
         """Whether the flusher has to hear of appends."""
         self.log_append_time = config.message_timestamp_type is TimestampType.LOG_APPEND_TIME

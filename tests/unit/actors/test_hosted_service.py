@@ -15,6 +15,7 @@ from raykafka.errors import (
     CoordinatorNotAvailableError,
     DiskFullError,
     InvalidRequestError,
+    InvalidTopicError,
     NotCoordinatorError,
 )
 from raykafka.storage.log_writer import LogWriter
@@ -144,5 +145,21 @@ def test_a_long_log_is_replaced_by_the_state(
             await actor.assign(0, opened_before=True)
             assert (await loaded(actor)).machine.totals == expected
             await turns()
+
+    run(check())
+
+
+def test_clients_do_not_write_to_the_topics_of_coordinators(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raykafka.actors.replicas.replica.INTERNAL_TOPICS", {"t"})
+
+    async def check() -> None:
+        async with ActorHarness(tmp_path) as actor:
+            await actor.assign(0)
+            service = await loaded(actor)
+            with pytest.raises(InvalidTopicError):
+                _ = actor.produce(0, b"x").answer
+            assert await service.submit(Add("a", 1)) == 1
 
     run(check())
