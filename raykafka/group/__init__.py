@@ -1,0 +1,1 @@
+"""The consumer-group machine: membership, assignment and committed offsets. Pure."""

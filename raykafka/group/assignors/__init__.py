@@ -1,0 +1,1 @@
+"""Assignors: who of a group's members gets which partitions."""
