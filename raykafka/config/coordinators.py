@@ -37,7 +37,94 @@ def _copies(name: str, topic: str) -> ConfigKey:
     )
 
 
+def _session(kind: str) -> ConfigKey:
+    return ConfigKey(
+        f"group.{kind}.session.timeout.ms",
+        ConfigType.INT,
+        45_000,
+        Importance.MEDIUM,
+        f"Milliseconds without a heartbeat after which a member of a {kind} group is removed and "
+        "its partitions go to others. Heartbeats do not depend on how fast records are processed.",
+        at_least(100),
+        dynamic=False,
+    )
+
+
+def _interval(kind: str) -> ConfigKey:
+    return ConfigKey(
+        f"group.{kind}.heartbeat.interval.ms",
+        ConfigType.INT,
+        5000,
+        Importance.LOW,
+        f"Milliseconds between two heartbeats of a member of a {kind} group. A member learns of a "
+        "new assignment at once all the same: its coordinator holds the heartbeat back and answers "
+        "it when there is news.",
+        at_least(10),
+        dynamic=False,
+    )
+
+
+def _size(kind: str, default: int) -> ConfigKey:
+    return ConfigKey(
+        f"group.{kind}.max.size",
+        ConfigType.INT,
+        default,
+        Importance.MEDIUM,
+        f"Members that a {kind} group may have; more are refused.",
+        at_least(1),
+        dynamic=False,
+    )
+
+
+_GROUP_KEYS: Final = (
+    ConfigKey(
+        "group.consumer.assignors",
+        ConfigType.LIST,
+        "uniform,range",
+        Importance.MEDIUM,
+        "Assignors that members may ask for, the default first: `uniform`, `range`, or one of your "
+        "own as `package.module:Name`, which every broker must be able to import.",
+        dynamic=False,
+    ),
+    _session("consumer"),
+    _interval("consumer"),
+    _size("consumer", 1000),
+    _session("share"),
+    _interval("share"),
+    _size("share", 200),
+    ConfigKey(
+        "offset.metadata.max.bytes",
+        ConfigType.INT,
+        4096,
+        Importance.HIGH,
+        "Bytes of the text that may be committed with an offset.",
+        between(0, 1 << 20),
+        dynamic=False,
+    ),
+    ConfigKey(
+        "offsets.retention.check.interval.ms",
+        ConfigType.INT,
+        600_000,
+        Importance.LOW,
+        "Milliseconds between two looks for committed offsets that have expired.",
+        at_least(1),
+        dynamic=False,
+    ),
+    ConfigKey(
+        "offsets.retention.minutes",
+        ConfigType.INT,
+        7 * 24 * 60,
+        Importance.HIGH,
+        "Minutes that a group without members keeps its offsets, counted from the last commit or "
+        "from when the last member left, whichever is later. Offsets of topics that a group with "
+        "members is not subscribed to expire likewise, from their last commit.",
+        at_least(1),
+        dynamic=False,
+    ),
+)
+
 COORDINATOR_KEYS: Final = (
+    *_GROUP_KEYS,
     _partitions("offsets.topic.num.partitions", "__consumer_offsets"),
     _copies("offsets.topic.replication.factor", "__consumer_offsets"),
     _partitions("transaction.state.log.num.partitions", "__transaction_state"),
@@ -83,9 +170,19 @@ COORDINATOR_KEYS: Final = (
 class CoordinatorConfig:
     """Settings of coordinators with all defaults filled in; part of ``BrokerConfig``."""
 
+    group_consumer_assignors: tuple[str, ...]
+    group_consumer_heartbeat_interval_ms: int
+    group_consumer_max_size: int
+    group_consumer_session_timeout_ms: int
     group_share_delivery_count_limit: int
+    group_share_heartbeat_interval_ms: int
+    group_share_max_size: int
     group_share_partition_max_record_locks: int
     group_share_record_lock_duration_ms: int
+    group_share_session_timeout_ms: int
+    offset_metadata_max_bytes: int
+    offsets_retention_check_interval_ms: int
+    offsets_retention_minutes: int
     offsets_topic_num_partitions: int
     offsets_topic_replication_factor: int
     share_coordinator_state_topic_num_partitions: int

@@ -230,7 +230,7 @@ def decode(key: bytes, value: bytes | None) -> Record:
         if value is not None:
             return _UPSERTS.decode(value)
         kind, *rest = _KEY.decode(key)
-        return _TOMBSTONES[int(kind)](*rest)
+        tombstone: Record = _TOMBSTONES[int(kind)](*rest)
     except (msgspec.MsgspecError, KeyError, TypeError, ValueError, UnicodeDecodeError) as error:
         if _is_of_a_later_version(key):
             raise UnsupportedVersionError(
@@ -238,6 +238,7 @@ def decode(key: bytes, value: bytes | None) -> Record:
                 "upgrade raykafka"
             ) from error
         raise LogDamagedError(f"a record of the groups' log cannot be read: {error}") from error
+    return tombstone
 
 
 def _is_of_a_later_version(key: bytes) -> bool:

@@ -22,7 +22,7 @@ class KindSettings:
     """Settings that consumer groups and share groups have each of their own."""
 
     session_timeout_ms: int = 45_000
-    heartbeat_interval_ms: int = 500
+    heartbeat_interval_ms: int = 5000
     max_size: int = 1000
     assignors: Mapping[str, Assignor] = field(default_factory=_built_in)
     """By name; the first one is the default."""

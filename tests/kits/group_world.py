@@ -1,4 +1,4 @@
-"""A group, its members and its coordinator, step by step: time, losses and failovers are the tests'.
+"""A group, its members and its coordinator, step by step: time and losses are the tests'.
 
 Members behave as the protocol asks: they own what they were given until they have said that it is
 gone, and give everything up when they have not been answered for a session. One that does not let
@@ -422,12 +422,12 @@ class World:
         """For a failure's message."""
         group = self.coordinator.machine.groups.by_id.get(GROUP)
         lines = [f"{state_of(group).value}, held: {sorted(self._held)}"]
-        for member in self.members:
-            if member.alive:
-                lines.append(
-                    f"{member.member_id} {member.instance_id} epoch {member.epoch} waits "
-                    f"{member.waits} owns {from_pairs(member.owned)} releasing {member.releasing}"
-                )
+        lines += [
+            f"{member.member_id} {member.instance_id} epoch {member.epoch} waits {member.waits} "
+            f"owns {from_pairs(member.owned)} releasing {member.releasing}"
+            for member in self.members
+            if member.alive
+        ]
         for name, known in group.members.items() if group is not None else ():
             lines.append(f"{name}: {known.current} target {known.target}")
         return "\n".join(lines)

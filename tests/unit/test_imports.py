@@ -22,6 +22,8 @@ RULES = {
     "raykafka.replication": HEAVY | {"asyncio", "socket"},
     "raykafka.quorum": HEAVY | {"asyncio", "socket"},
     "raykafka.txn": HEAVY | {"asyncio", "socket"},
+    "raykafka.group": HEAVY | {"asyncio", "socket"},
+    "raykafka.group.assignors": HEAVY | {"asyncio", "socket"},
     "raykafka.controller": HEAVY | {"asyncio", "socket"},
     "raykafka.protocol": HEAVY | {"asyncio", "socket"},
     "raykafka.storage": {"ray"},

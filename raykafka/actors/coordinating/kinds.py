@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from raykafka.actors.coordinating.groups import groups
 from raykafka.actors.coordinating.kind import CoordinatorContext, ServiceKind
 from raykafka.actors.coordinating.shares import shares
 from raykafka.actors.coordinating.transactions import transactions
@@ -11,4 +12,4 @@ from raykafka.actors.coordinating.transactions import transactions
 
 def service_kinds(context: CoordinatorContext) -> Sequence[ServiceKind]:
     """One for each internal topic."""
-    return (transactions(context), shares(context))
+    return (groups(context), transactions(context), shares(context))

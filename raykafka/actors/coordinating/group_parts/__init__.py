@@ -1,0 +1,1 @@
+"""Parts of the group coordinators: settings, the view of topics, heartbeats that are held back."""
