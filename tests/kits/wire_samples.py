@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 
+import wire_samples_groups
 import wire_samples_share
 import wire_samples_transactions
 
@@ -238,6 +239,7 @@ REQUESTS: dict[ApiKey, tuple[Message, bytes]] = {
     ApiKey.DRAIN_BROKER: (DrainBrokerRequest(2, False), b""),
     ApiKey.RESTART_BROKER: (RestartBrokerRequest(2, True), b""),
     ApiKey.UNREGISTER_BROKER: (UnregisterBrokerRequest(2), b""),
+    **wire_samples_groups.REQUESTS,
     **wire_samples_share.REQUESTS,
     **wire_samples_transactions.REQUESTS,
 }
@@ -428,6 +430,7 @@ RESPONSES: dict[ApiKey, tuple[Message, bytes]] = {
     ApiKey.DRAIN_BROKER: (DrainBrokerResponse(**FAILED), b""),
     ApiKey.RESTART_BROKER: (RestartBrokerResponse(**FAILED), b""),
     ApiKey.UNREGISTER_BROKER: (UnregisterBrokerResponse(**FAILED), b""),
+    **wire_samples_groups.RESPONSES,
     **wire_samples_share.RESPONSES,
     **wire_samples_transactions.RESPONSES,
 }

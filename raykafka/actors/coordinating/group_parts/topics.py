@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from raykafka.actors.cluster_view import ClusterView
+from raykafka.actors.metadata_cache import MetadataCache
 from raykafka.group.topics import TopicView
 from raykafka.protocol.messages import BrokerInfo, TopicInfo
 
@@ -12,7 +12,7 @@ from raykafka.protocol.messages import BrokerInfo, TopicInfo
 class TopicPictures:
     """Made once for each change of the metadata, whoever asks."""
 
-    def __init__(self, view: ClusterView) -> None:
+    def __init__(self, view: MetadataCache) -> None:
         self._view = view
         self._offset = -1
         self._picture: Mapping[str, TopicView] = {}
