@@ -228,7 +228,8 @@ def decode(key: bytes, value: bytes | None) -> Record:
     """
     try:
         if value is not None:
-            return _UPSERTS.decode(value)
+            upsert: Record = _UPSERTS.decode(value)
+            return upsert
         kind, *rest = _KEY.decode(key)
         tombstone: Record = _TOMBSTONES[int(kind)](*rest)
     except (msgspec.MsgspecError, KeyError, TypeError, ValueError, UnicodeDecodeError) as error:

@@ -10,11 +10,13 @@ import pytest
 from raykafka.errors import InvalidRequestError, ProtocolError, UnsupportedVersionError
 from raykafka.protocol import (
     apis,
+    group_messages,
     messages,
     operations_messages,
     quorum_messages,
     replication_messages,
     share_messages,
+    txn_messages,
 )
 from raykafka.protocol.messages import (
     ApiKey,
@@ -44,11 +46,13 @@ def test_every_request_and_response_type_is_in_the_table() -> None:
     defined = {
         value
         for module in (
+            group_messages,
             messages,
             operations_messages,
             quorum_messages,
             replication_messages,
             share_messages,
+            txn_messages,
         )
         for name, value in vars(module).items()
         if re.search("(Request|Response)$", name) and issubclass(value, Message)
