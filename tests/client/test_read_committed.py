@@ -29,6 +29,8 @@ EVERYTHING = [
 ]
 """Markers stand at 3 and 6."""
 END = 9
+_NOTHING_MS = 30
+"""How long a reader waits for records that must not come."""
 
 
 @pytest.fixture(scope="module")
@@ -72,46 +74,52 @@ def reader(cluster: LocalCluster, level: str, **settings: Any) -> Consumer:
         cluster.bootstrap,
         isolation_level=level,
         auto_offset_reset="earliest",
-        consumer_timeout_ms=300,
+        consumer_timeout_ms=10_000,
         **settings,
     )
     consumer.assign([P0])
     return consumer
 
 
-def by_poll(consumer: Consumer) -> list[bytes]:
+def by_poll(consumer: Consumer, timeout_ms: int) -> list[bytes]:
+    polled = consumer.poll(timeout_ms)
+    return [record.value for records in polled.values() for record in records]
+
+
+def by_single_polls(consumer: Consumer, timeout_ms: int) -> list[bytes]:
+    polled = consumer.poll(timeout_ms, max_records=1)
+    return [records[-1].value for records in polled.values()]
+
+
+def by_iteration(consumer: Consumer, timeout_ms: int) -> list[bytes]:
+    record = next(consumer, None) if timeout_ms > _NOTHING_MS else None
+    return [] if record is None else [record.value]
+
+
+def by_tables(consumer: Consumer, timeout_ms: int) -> list[bytes]:
+    table = consumer.poll_table(timeout_ms)
+    return [] if table is None else table.column("value").to_pylist()
+
+
+def by_batches(consumer: Consumer, timeout_ms: int) -> list[bytes]:
     found: list[bytes] = []
-    while polled := consumer.poll(500):
-        found += [record.value for records in polled.values() for record in records]
+    for each in consumer.poll_batches(timeout_ms):
+        assert each.next_offset >= each.base_offset + each.num_rows
+        found += each.batch.column("value").to_pylist()
     return found
 
 
-def by_single_polls(consumer: Consumer) -> list[bytes]:
+Read = Callable[[Consumer, int], list[bytes]]
+
+
+def everything(consumer: Consumer, count: int, read: Read = by_poll) -> list[bytes]:
+    """``count`` records, and that nothing follows."""
     found: list[bytes] = []
-    while polled := consumer.poll(500, max_records=1):
-        [records] = polled.values()
-        assert consumer.position(P0) > records[-1].offset
-        found.append(records[-1].value)
-    return found
-
-
-def by_iteration(consumer: Consumer) -> list[bytes]:
-    return [record.value for record in consumer]
-
-
-def by_tables(consumer: Consumer) -> list[bytes]:
-    found: list[bytes] = []
-    while (table := consumer.poll_table(500)) is not None:
-        found += table.column("value").to_pylist()
-    return found
-
-
-def by_batches(consumer: Consumer) -> list[bytes]:
-    found: list[bytes] = []
-    while batches := list(consumer.poll_batches(500)):
-        for each in batches:
-            assert each.next_offset >= each.base_offset + each.num_rows
-            found += each.batch.column("value").to_pylist()
+    while len(found) < count:
+        more = read(consumer, 10_000)
+        assert more, f"only {found} came"
+        found += more
+    assert read(consumer, _NOTHING_MS) == []
     return found
 
 
@@ -124,16 +132,16 @@ WAYS = [by_poll, by_single_polls, by_iteration, by_tables, by_batches]
 def test_every_way_to_read(
     cluster: LocalCluster,
     writer: Producer,
-    read: Callable[[Consumer], list[bytes]],
+    read: Read,
     fetch_min_bytes: int,
     mapped_reads: bool,
 ) -> None:
     settings = {"fetch_min_bytes": fetch_min_bytes, "mapped_reads": mapped_reads}
     with reader(cluster, "read_committed", fetch_max_wait_ms=100, **settings) as consumer:
-        assert read(consumer) == COMMITTED
+        assert everything(consumer, len(COMMITTED), read) == COMMITTED
         assert consumer.position(P0) == END - 1
     with reader(cluster, "read_uncommitted", fetch_max_wait_ms=100, **settings) as consumer:
-        assert read(consumer) == EVERYTHING
+        assert everything(consumer, len(EVERYTHING), read) == EVERYTHING
         assert consumer.position(P0) == END
 
 
@@ -142,7 +150,8 @@ def test_reading_begins_anywhere(cluster: LocalCluster, writer: Producer, start:
     offsets = dict(zip((0, 4, 5, 7), COMMITTED, strict=True))
     with reader(cluster, "read_committed") as consumer:
         consumer.seek(P0, start)
-        assert by_poll(consumer) == [value for at, value in offsets.items() if at >= start]
+        wanted = [value for at, value in offsets.items() if at >= start]
+        assert everything(consumer, len(wanted)) == wanted
 
 
 def test_ends_and_lag_are_those_of_the_isolation_level(
@@ -153,7 +162,8 @@ def test_ends_and_lag_are_those_of_the_isolation_level(
             assert consumer.end_offsets([P0]) == {P0: end}
             consumer.poll(5_000, max_records=1)
             assert consumer.metrics()["records_lag"] == {P0: end - 1}
-            by_poll(consumer)
+            wanted = COMMITTED if level == "read_committed" else EVERYTHING
+            everything(consumer, len(wanted) - 1)
             assert consumer.metrics()["records_lag"] == {P0: 0}
 
 
@@ -183,15 +193,15 @@ def test_a_waiting_reader_hears_of_the_end(cluster: LocalCluster, writer: Produc
         for commit in (True, False, True):
             producer.begin_transaction()
             offset = send(producer, b"value", "u")
-            assert consumer.poll(100) == {}
+            assert consumer.poll(_NOTHING_MS) == {}
             if commit:
                 producer.commit_transaction()
                 [records] = consumer.poll(5_000).values()
                 assert [record.offset for record in records] == [offset]
             else:
                 producer.abort_transaction()
-                assert consumer.poll(200) == {}
-            assert consumer.position(partition) == offset + 2
+            while consumer.position(partition) < offset + 2:
+                assert consumer.poll(_NOTHING_MS) == {}
 
 
 def test_typed_topics_with_columns_that_may_not_be_null(
