@@ -61,6 +61,9 @@ def start_offset(text: str) -> str | int:
 @click.option("--count", "-c", type=click.IntRange(min=1), help="Stop after so many records.")
 @click.option("--columns", help="Typed topics: read only these columns, separated by commas.")
 @click.option("--follow", "-f", is_flag=True, help="Wait for new records until interrupted.")
+@click.option(
+    "--committed", is_flag=True, help="Leave out records of aborted and of open transactions."
+)
 @click.option("--meta", is_flag=True, help="Show partition, offset, time and key as well.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per record.")
 @quiet_option
@@ -75,6 +78,7 @@ def consume(
     count: int | None,
     columns: str | None,
     follow: bool,
+    committed: bool,
     meta: bool,
     as_json: bool,
     quiet: bool,
@@ -88,6 +92,8 @@ def consume(
     if sum((from_beginning, from_offset is not None, from_time is not None)) > 1:
         raise click.UsageError("use one of --from-beginning, --from-offset and --from-time")
     settings = {"columns": columns} if columns else {}
+    if committed:
+        settings["isolation_level"] = "read_committed"
     cluster = connect(name)
     if group_id is not None:
         if from_beginning or from_offset is not None or from_time is not None or numbers:

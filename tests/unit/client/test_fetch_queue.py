@@ -37,6 +37,8 @@ class Harness:
             raise CorruptMessageError("bad")
         end = taken[-1][0] + taken[-1][1]
         rows = pa.record_batch({"value": pa.array(range(offset, end), pa.int64())})
+        if frame.next_offset >= 0 and index + len(taken) == len(frame.messages):
+            end = frame.next_offset
         return FetchedBatch(
             frame.partition, offset, end, rows, RowFormat("t", ()), None, 1.0, len(taken)
         )
@@ -211,3 +213,34 @@ def test_rows_refuses_nothing_it_has() -> None:
         harness.queue.consume(
             FetchedBatch(B, 0, 1, batch.columns, RowFormat("t", ()), None, 1.0), 1
         )
+
+
+def test_a_frame_that_batches_were_left_out_of_ends_where_the_server_says() -> None:
+    harness = Harness()
+    harness.queue.put(
+        FetchedFrame(A, "id", 0, [(0, 2)], [10], HEADER, True, False, SOURCE, None, 7)
+    )
+    assert harness.queue.end_offset(A, 0) == 7
+
+
+def test_what_comes_without_records_moves_the_end_of_what_waits() -> None:
+    harness = Harness()
+    assert not harness.queue.skip_to(A, 9)
+    harness.put(A, 0, 2)
+    assert harness.queue.skip_to(A, 5)
+    assert harness.queue.end_offset(A, 0) == 5
+    harness.put(A, 5, 1)
+    assert harness.queue.end_offset(A, 0) == 6
+    assert [harness.take(2), harness.take(2)] == [(A, [0, 1]), (A, [5])]
+    assert harness.take(1) is None
+
+
+def test_a_reader_behind_the_last_record_is_moved_with_it() -> None:
+    harness = Harness()
+    harness.put(A, 0, 2)
+    assert harness.take(1) == (A, [0])
+    assert harness.queue.skip_to(A, 5)
+    batch = harness.queue.head()
+    assert batch is not None
+    assert harness.queue.consume(batch, 1) == 5
+    assert A not in harness.queue

@@ -21,12 +21,19 @@ BYTES = st.one_of(st.none(), st.binary(max_size=40))
 Record = tuple[bytes | None, bytes | None]
 
 
-def batch(offset: int, *records: Record, late: bool = False) -> bytes:
+def batch(offset: int, *records: Record, late: bool = False, transactional: bool = False) -> bytes:
     keys, values = [r[0] for r in records], [r[1] for r in records]
     plain = SmallRecords([1_000 + offset] * len(records), keys, values)
     if len(records) == 1 and keys == [None]:
         plain = plain._replace(keys=None)
-    encoded = encode_records(plain, PARTITION, producer_id=7, producer_epoch=1, base_sequence=2)
+    encoded = encode_records(
+        plain,
+        PARTITION,
+        producer_id=7,
+        producer_epoch=1,
+        base_sequence=2,
+        transactional=transactional,
+    )
     return stamped(offset, b"".join(map(bytes, encoded.chunks)), late)
 
 
@@ -77,6 +84,11 @@ def test_a_run_is_what_its_batches_are(records: list[Record]) -> None:
 @pytest.mark.parametrize("record", [(None, b"v" * 9), (b"k", None), (None, None), (b"", b"")])
 def test_equal_records(record: Record) -> None:
     assert found([batch(n, record) for n in range(50)]) == [50]
+
+
+def test_transactions_do_not_end_a_run() -> None:
+    messages = [batch(n, (b"k", b"v"), transactional=bool(n % 3)) for n in range(30)]
+    assert found(messages) == [30]
 
 
 def test_few_batches_are_not_worth_it() -> None:

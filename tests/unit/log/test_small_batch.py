@@ -109,3 +109,17 @@ def test_other_batches_are_left_to_arrow() -> None:
         header = verify(message, PARTITION)
         assert not is_one_record(message, header)
         assert read_one_record(message, header) is None
+
+
+def test_a_transactional_record_is_read_without_arrow() -> None:
+    records = SmallRecords([5], [b"k"], [b"v"])
+    encoded = encode_records(
+        records, PARTITION, producer_id=7, producer_epoch=2, base_sequence=0, transactional=True
+    )
+    message = b"".join(encoded.chunks)
+    header = read_header(message)
+    assert header.is_transactional
+    assert is_one_record(message, header)
+    record = read_one_record(message, header)
+    assert record is not None
+    assert (record.timestamp, record.key, record.value) == (5, b"k", b"v")
