@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from raykafka.client.consuming.records import ConsumerRecord as ConsumerRecord
     from raykafka.client.handle import TopicHandle as TopicHandle
     from raykafka.client.producer import Producer as Producer
+    from raykafka.client.share_consumer import ShareConsumer as ShareConsumer
     from raykafka.client.transacting.prepared import PreparedTransaction as PreparedTransaction
     from raykafka.errors import KafkaError as KafkaError
     from raykafka.errors import RaykafkaError as RaykafkaError
+    from raykafka.model import AcknowledgeType as AcknowledgeType
     from raykafka.model import Acks as Acks
     from raykafka.model import ConsumerGroupMetadata as ConsumerGroupMetadata
     from raykafka.model import IsolationLevel as IsolationLevel
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULE_OF = {
+    "AcknowledgeType": "raykafka.model",
     "Acks": "raykafka.model",
     "Admin": "raykafka.client.admin",
     "AsyncAdmin": "raykafka.client.aio",
@@ -62,6 +65,7 @@ _MODULE_OF = {
     "Producer": "raykafka.client.producer",
     "RaykafkaError": "raykafka.errors",
     "RecordMetadata": "raykafka.model",
+    "ShareConsumer": "raykafka.client.share_consumer",
     "TopicHandle": "raykafka.client.handle",
     "TopicPartition": "raykafka.model",
     "connect": "raykafka.runtime",

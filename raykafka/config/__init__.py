@@ -13,6 +13,8 @@ from raykafka.config.definition import Importance as Importance
 from raykafka.config.definition import render as render
 from raykafka.config.producer import PRODUCER as PRODUCER
 from raykafka.config.producer import ProducerConfig as ProducerConfig
+from raykafka.config.share_consumer import SHARE_CONSUMER as SHARE_CONSUMER
+from raykafka.config.share_consumer import ShareConsumerConfig as ShareConsumerConfig
 from raykafka.config.share_group import SHARE_GROUP as SHARE_GROUP
 from raykafka.config.share_group import ShareGroupConfig as ShareGroupConfig
 from raykafka.config.topic import TOPIC as TOPIC

@@ -44,6 +44,8 @@ class SharePartition:
         """Everything before it is done."""
         self.end_offset = start_offset
         """Nothing from there on has been acquired so far."""
+        self._log_start = -1
+        """Where the log has been cut since; -1 as long as it has not been."""
         self._spans = SpanMap()
         self._available = 0
         self._leases: dict[int, int] = {}
@@ -196,6 +198,7 @@ class SharePartition:
         self._dead = [each for each in self._dead if each.last_offset >= offset]
         self.start_offset = offset
         self.end_offset = max(self.end_offset, offset)
+        self._log_start = offset
         self._advance()
 
     # --- acknowledging ----------------------------------------------------------------------------
@@ -203,9 +206,12 @@ class SharePartition:
     def acknowledge(self, member: str, first: int, last: int, types: bytes, *, now_ms: int) -> None:
         """Say what became of the records from ``first`` to ``last``.
 
-        ``types`` has one ``AcknowledgeType`` for all of them, or one for each. Records before the
-        start offset are passed over. Raises ``InvalidRecordStateError`` unless ``member`` holds all
+        ``types`` has one ``AcknowledgeType`` for all of them, or one for each. Records that the log
+        has deleted are passed over. Raises ``InvalidRecordStateError`` unless ``member`` holds all
         others, ``InvalidRequestError`` for what is no acknowledgement; nothing changes then.
+
+        Kafka passes over whatever lies before the start offset; here a member whose lease ended is
+        told so also when another one has accepted the record meanwhile.
         """
         count = last - first + 1
         if count <= 0 or len(types) not in (1, count) or not _KNOWN_TYPES.issuperset(types):
@@ -213,7 +219,7 @@ class SharePartition:
                 f"an acknowledgement of {first} to {last} has one type or one for each record, "
                 f"and types from 1 to 4, not {types[:8]!r}"
             )
-        start = max(first, self.start_offset)
+        start = max(first, self._log_start)
         self._check_held(member, start, last + 1)
         if len(types) == 1:
             self._acknowledge_run(start, last + 1, types[0], now_ms)
