@@ -29,6 +29,8 @@ class QuorumVoteResponse(Message, frozen=True):
     epoch: int = 0
     granted: bool = False
     pre_vote: bool = False
+    silent_ms: int = 0
+    """Since the voter obeyed a leader last; 0 does not say."""
     error_code: int = 0
     error_message: str = ""
 

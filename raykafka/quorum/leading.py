@@ -11,7 +11,8 @@ Rules:
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections import deque
+from typing import Any, Final, NamedTuple
 
 from raykafka.errors import DuplicateVoterError, ReassignmentInProgressError, VoterNotFoundError
 from raykafka.quorum.effects import (
@@ -24,6 +25,9 @@ from raykafka.quorum.effects import (
 from raykafka.quorum.log_state import LogState
 from raykafka.quorum.messages import AppendRequest, AppendResponse, EpochRun, OffsetAndEpoch
 from raykafka.quorum.voters import ReplicaKey, Voter, VotersAt, VoterSet
+
+_UNANSWERED: Final = 64
+"""Requests to a replica whose time is remembered: it has not answered older ones for seconds."""
 
 
 class Timing(NamedTuple):
@@ -53,8 +57,8 @@ class Progress:
     """How far one replica is. ``position``: its durable log equals the leader's up to here."""
 
     __slots__ = (
-        "acknowledged", "heard_ms", "in_flight", "in_flight_ms", "key", "next_offset", "position",
-        "sent_ms",
+        "acknowledged", "heard_ms", "in_flight", "in_flight_ms", "key", "next_offset", "obeyed_ms",
+        "position", "sent", "sent_ms",
     )  # fmt: skip
 
     def __init__(self, key: ReplicaKey, next_offset: int, now_ms: int) -> None:
@@ -68,6 +72,18 @@ class Progress:
         self.in_flight_ms = 0
         self.acknowledged = 0
         """Newest sequence that was answered."""
+        self.obeyed_ms = -1
+        """When the newest request that was answered had been sent; -1 before the first."""
+        self.sent: deque[tuple[int, int]] = deque(maxlen=_UNANSWERED)
+        """Sequences that were not answered yet, and when they were sent."""
+
+    def answered(self, sequence: int) -> None:
+        """The replica obeyed a request after it was sent."""
+        self.acknowledged = max(self.acknowledged, sequence)
+        while self.sent and self.sent[0][0] <= sequence:
+            number, at_ms = self.sent.popleft()
+            if number == sequence:
+                self.obeyed_ms = max(self.obeyed_ms, at_ms)
 
 
 class LeaderState:
@@ -93,6 +109,8 @@ class LeaderState:
         self._sequence = 0
         self._adding: Voter | None = None
         self._confirming: list[tuple[int, Any]] = []
+        self.predecessor_obeyed_ms = now_ms
+        """No majority has obeyed a leader before this one later than then."""
         self._follow_voters(now_ms)
 
     @property
@@ -152,6 +170,17 @@ class LeaderState:
         )
         return heard >= self._log.voters.voters.majority
 
+    def obeyed_ms(self, now_ms: int) -> int:
+        """When a majority is known to have obeyed this leader last; -1 before it has.
+
+        It obeyed after the requests that it has answered were sent.
+        """
+        voters = self._log.voters.voters
+        times = sorted(
+            now_ms if key == self.local else self.progress[key].obeyed_ms for key in voters.keys
+        )
+        return times[len(times) - voters.majority]
+
     def confirm(self, token: Any, now_ms: int) -> list[QuorumEffect]:
         """See ``Confirm``."""
         self._confirming.append((self._sequence, token))
@@ -174,7 +203,7 @@ class LeaderState:
         if progress is None:
             return []
         progress.heard_ms = now_ms
-        progress.acknowledged = max(progress.acknowledged, response.sequence)
+        progress.answered(response.sequence)
         if response.sequence == progress.in_flight:
             progress.in_flight = 0
         if response.matched:
@@ -306,6 +335,7 @@ class LeaderState:
     def _request(self, progress: Progress, end: int, now_ms: int) -> Send:
         self._sequence += 1
         progress.sent_ms = now_ms
+        progress.sent.append((self._sequence, now_ms))
         start, snapshot = progress.next_offset, None
         if self._is_behind(progress):
             snapshot = self._log.start

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from raykafka.errors import IllegalStateError, NotControllerError
 from raykafka.quorum import events
+from raykafka.quorum.ballot import Ballot
 from raykafka.quorum.effects import (
     AdvanceHighWatermark,
     AppendRecords,
@@ -72,7 +73,8 @@ class QuorumMachine:
         self._jitter = jitter
         self._timing = timing
         self._deadline_ms = now_ms + self._wait_ms(timing.fetch_timeout_ms)
-        self._votes: dict[ReplicaKey, bool] = {}
+        self._obeyed_ms = now_ms  # when this replica obeyed a leader last, was one, or was started
+        self._ballot = Ballot(local, now_ms)
         self._follower: FollowerState | None = None
         self.leading: LeaderState | None = None
         """What the leader knows of the others, None unless this replica leads."""
@@ -111,6 +113,8 @@ class QuorumMachine:
 
         Events that ask for something raise what their docstrings say, and change nothing then.
         """
+        if self.leading is not None:
+            self._obeyed_ms = now_ms
         effects: list[QuorumEffect] = _HANDLERS[type(event)](self, event, now_ms)
         for effect in effects:
             if isinstance(effect, AdvanceHighWatermark):
@@ -168,21 +172,18 @@ class QuorumMachine:
         return [*effects, *self._ask_for_votes(now_ms, pre_vote=False)]
 
     def _ask_for_votes(self, now_ms: int, *, pre_vote: bool) -> list[QuorumEffect]:
-        self._votes = {self.local: True}
-        others = sorted(self.voters.keys - {self.local})
+        self._ballot = Ballot(self.local, self._obeyed_ms)
         request = VoteRequest(self.epoch, self.local, self.local, self.log.last, pre_vote)
+        others = sorted(self.voters.keys - {self.local})
         effects: list[QuorumEffect] = [Send(key, request._replace(voter=key)) for key in others]
         return [*effects, *self._count_votes(now_ms)]
 
     def _count_votes(self, now_ms: int) -> list[QuorumEffect]:
-        keys = self.voters.keys
-        if sum(self._votes.get(key, False) for key in keys) >= self.voters.majority:
+        if self._ballot.is_won(self.voters):
             if self.role is QuorumRole.PROSPECTIVE:
                 return self._become_candidate(now_ms)
             return self._become_leader(now_ms)
-        if not all(
-            self._votes.values()
-        ):  # whoever refuses may hear a leader, or want to lead: soon one knows more
+        if self._ballot.was_refused:  # whoever refuses may hear a leader: soon one knows more
             soon = now_ms + int((1 + 2 * self._jitter()) * self._timing.lost_leader_ms)
             self._deadline_ms = min(self._deadline_ms, soon)
         return []
@@ -201,7 +202,8 @@ class QuorumMachine:
             effects.append(SaveElection(self.election))
         if granted:
             effects.extend(self._become_unattached(now_ms))
-        return [*effects, Reply(token, VoteResponse(self.epoch, granted))]
+        answer = VoteResponse(self.epoch, granted, silent_ms=now_ms - self._obeyed_ms)
+        return [*effects, Reply(token, answer)]
 
     def _may_vote_for(self, request: VoteRequest) -> bool:
         if self.election.voted_for is not None:
@@ -219,6 +221,7 @@ class QuorumMachine:
         self.leading = LeaderState(
             self.local, self.epoch, self.log, self.high_watermark, self._timing, now_ms
         )
+        self.leading.predecessor_obeyed_ms = self._ballot.obeyed_ms
         effects = self._move(QuorumRole.LEADER)
         effects.extend(self.leading.write_voters(self.voters, now_ms))
         return effects
@@ -290,7 +293,7 @@ class QuorumMachine:
             effects.extend(self._become_follower(request.leader, now_ms))
         assert self._follower is not None
         self._set_deadline(now_ms, self._timing.fetch_timeout_ms)
-        self._follower.heard_ms = now_ms
+        self._follower.heard_ms = self._obeyed_ms = now_ms
         return [*effects, *self._follower.on_append(request, token, self.high_watermark)]
 
     def _on_end_epoch(self, request: EndEpochRequest, now_ms: int) -> list[QuorumEffect]:
@@ -313,7 +316,7 @@ class QuorumMachine:
         asking = QuorumRole.PROSPECTIVE if response.pre_vote else QuorumRole.CANDIDATE
         if self.role is not asking or (not response.pre_vote and response.epoch < self.epoch):
             return []
-        self._votes.setdefault(event.replica, response.granted)
+        self._ballot.take(event.replica, response.granted, now_ms - response.silent_ms)
         return self._count_votes(now_ms)
 
     # --- the log ----------------------------------------------------------------------------------
@@ -374,8 +377,7 @@ class QuorumMachine:
     def _leading_in(self, epoch: int) -> LeaderState:
         if self.leading is None or epoch != self.epoch:
             raise NotControllerError(
-                f"controller {self.local.id} does not lead; the leader of epoch {self.epoch} is"
-                f" {self.leader_id}"
+                f"controller {self.local.id} does not lead, {self.leader_id} does in {self.epoch}"
             )
         return self.leading
 

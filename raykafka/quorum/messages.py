@@ -42,6 +42,8 @@ class VoteResponse(NamedTuple):
     epoch: int
     granted: bool
     pre_vote: bool = False
+    silent_ms: int = 0
+    """Since the voter obeyed a leader last; with its vote only."""
 
 
 class AppendRequest(NamedTuple):

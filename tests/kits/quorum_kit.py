@@ -506,6 +506,18 @@ class Quorum:
             assert machine.high_watermark >= self._high_watermarks.get(life, 0)
             self._high_watermarks[life] = machine.high_watermark
             assert machine.high_watermark <= machine.log.end_offset
+        self.check_leases()
+
+    def check_leases(self) -> None:
+        """A leader knows until when those before it can have been obeyed by a majority."""
+        leaders = [node.machine for node in self.living() if node.machine and node.machine.leading]
+        for newer in leaders:
+            for older in leaders:
+                if older.epoch < newer.epoch:
+                    assert older.leading is not None
+                    assert newer.leading is not None
+                    obeyed_ms = older.leading.obeyed_ms(self.now_ms)
+                    assert obeyed_ms <= newer.leading.predecessor_obeyed_ms
 
     def check_leader(self, node: Node, epoch: int) -> None:
         known = self.leaders.setdefault(epoch, node.key)

@@ -372,7 +372,7 @@ RESPONSES: dict[ApiKey, tuple[Message, bytes]] = {
         b"\x07\x08",
     ),
     ApiKey.REPLICA_POSITION: (ErrorResponse(**FAILED), b""),
-    ApiKey.QUORUM_VOTE: (QuorumVoteResponse(4, True, True, **FAILED), b""),
+    ApiKey.QUORUM_VOTE: (QuorumVoteResponse(4, True, True, 950, **FAILED), b""),
     ApiKey.QUORUM_APPEND: (
         QuorumAppendResponse(4, PEER, 17, True, 95, OffsetAndEpoch(60, 2), **FAILED),
         b"",

@@ -46,7 +46,8 @@ class ActorHandlers:
         }
 
     def heartbeat(self, request: ActorHeartbeatRequest) -> ActorHeartbeatResponse:
-        """Renews a lease, which ends before this controller gives up waiting for the next one.
+        """Renews a lease, which ends before this controller gives up waiting for the next one, and
+        before a successor may do so: it counts from when a majority obeyed this controller last.
 
         One that a former controller gave up, and this one has not adopted, gets none.
         """
@@ -55,8 +56,9 @@ class ActorHandlers:
             return ActorHeartbeatResponse(replaced=True)
         config = self._context.settings.broker(self._context.image, request.broker_id)
         counts = self._reconciler.counts_on(slot, request.incarnation)
+        lease_ms = config.broker_session_timeout_ms - self._context.shell.node.unobeyed_ms()
         return ActorHeartbeatResponse(
-            config.broker_session_timeout_ms if counts else 0,
+            max(0, lease_ms) if counts else 0,
             controllers=[
                 ControllerEndpoint(endpoint.host, endpoint.port)
                 for endpoint in self._context.controllers

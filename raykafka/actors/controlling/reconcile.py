@@ -235,12 +235,14 @@ class Reconciler:
         """Partition actors that a former controller left, and that do not find this one.
 
         Their leases are over, so others may lead: to look for their processes may take long where
-        their node has died together with that controller.
+        their node has died together with that controller. Leases count from when a majority obeyed
+        who granted them; whoever lives has half a session to find this controller.
         """
-        image = self._context.image
-        session = Session(self._context.clock)
-        session.renew()
-        session_ms = self._context.settings.broker(image).broker_session_timeout_ms
+        image, context = self._context.image, self._context
+        session = Session(context.clock)
+        session_ms = context.settings.broker(image).broker_session_timeout_ms
+        fair_ms = context.clock.monotonic_ms() - session_ms // 2
+        session.begin(max(fair_ms, context.shell.node.predecessor_obeyed_ms()))
         await session.wait_silent(session_ms, self._context.patience.check_s)
         for slot, actor in self._context.image.actors.items():
             keeper = self._slots.get(slot)

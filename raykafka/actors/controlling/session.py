@@ -28,6 +28,10 @@ class Session:
         """A sign of life."""
         self._began_ms = self.renewed_ms = self._clock.monotonic_ms()
 
+    def begin(self, at_ms: int) -> None:
+        """No sign of life counts, but nobody is silent for longer than since then."""
+        self._began_ms = at_ms
+
     async def wait_silent(self, session_ms: int, check_s: float) -> None:
         """Return when there has been none for ``session_ms``; looks every ``check_s``."""
         loop = asyncio.get_running_loop()

@@ -149,6 +149,21 @@ class QuorumNode:
             raise
         return machine.log.end_offset
 
+    def unobeyed_ms(self) -> int:
+        """For how long no majority may have obeyed this replica as its leader.
+
+        Raises ``NotControllerError`` when it does not lead.
+        """
+        now_ms, leading = self._clock.monotonic_ms(), self.machine.leading
+        if leading is None:
+            raise NotControllerError("this controller does not lead any more")
+        return now_ms - leading.obeyed_ms(now_ms)
+
+    def predecessor_obeyed_ms(self) -> int:
+        """Monotonic time after which no majority has obeyed a leader before this one."""
+        leading = self.machine.leading
+        return self._clock.monotonic_ms() if leading is None else leading.predecessor_obeyed_ms
+
     async def confirm(self) -> None:
         """Return when a majority has followed this leader after the call: nobody leads instead.
 
