@@ -8,6 +8,7 @@ own and leaves the session; the last frame of a session names no partition.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 
 from raykafka.actors.ports import Reply
@@ -207,5 +208,8 @@ class FetchSession:
             end = replica.readable_end(self._request.isolation)
             if offset == end and replica.gone is None:
                 replica.waiters[cursor] = offset  # that was all there is
-            else:
+            elif read.size:
                 self._ready.append(cursor)
+            else:
+                # What is left out costs no credit: much of it must not hold up the loop.
+                asyncio.get_running_loop().call_soon(self.on_ready, cursor)

@@ -236,6 +236,28 @@ class TestPush:
 
         run(scenario())
 
+    def test_others_have_their_turn_while_much_is_left_out(self, tmp_path: Path) -> None:
+        async def scenario() -> None:
+            async with ActorHarness(tmp_path) as actor:
+                await actor.assign(0)
+                ScriptedCoordinator(actor)
+                producer = TransactionalProducer(actor)
+                await producer.sent(b"0")
+                for number in range(1, 300):
+                    producer.send(b"%d" % number)
+                await producer.end(commit=False)
+                actor.produced(0, b"plain")
+                options: dict[str, Any] = {"isolation": 1, "push": True, "credit_bytes": 1 << 20}
+                session = actor.fetch((0, 0), max_bytes=1000, **options)
+                assert len(session.answers) == 1
+                assert 0 < fetched(session).next_offset < 150
+                while not batches_in(session, -1):
+                    await turns(1)
+                assert values(session, -1) == [b"plain"]
+                assert len(session.answers) > 2
+
+        run(scenario())
+
     def test_only_who_can_be_served_is_woken(self, tmp_path: Path) -> None:
         async def scenario() -> None:
             async with ActorHarness(tmp_path) as actor:
