@@ -194,6 +194,8 @@ def test_a_producer_asks_for_its_next_epoch(coordinator: Coordinator) -> None:
     assert second == (100, 1)
     assert coordinator.init(known=first) == second, "its answer was lost"
     coordinator.add(second)
+    with pytest.raises(errors.ProducerFencedError):
+        coordinator.init(known=first)
     third = coordinator.init(known=second)
     assert third == (100, 3), "what it had open was aborted"
     assert coordinator.init(known=second) == third
