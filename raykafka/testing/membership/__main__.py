@@ -73,7 +73,7 @@ class Nemesis:
         member = self._group.join()
         while not member.events and member.process.is_alive():
             self._group.wait(0.05)
-        return self._clock.monotonic_ms()
+        return member.events[0].at_ms if member.events else self._clock.monotonic_ms()
 
     def _kill(self) -> int:
         member = self._random.choice(self._group.members)
@@ -82,8 +82,9 @@ class Nemesis:
 
     def _leave(self) -> int:
         member = self._random.choice(self._group.members)
+        asked_ms = self._clock.monotonic_ms()
         self._group.remove(member, member.leave)
-        return self._clock.monotonic_ms()
+        return asked_ms
 
     def _pause(self) -> int:
         member = self._random.choice(self._group.members)

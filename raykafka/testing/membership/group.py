@@ -113,9 +113,7 @@ class Group:
             partition_actors=1,
             configs={
                 "group.consumer.session.timeout.ms": str(SESSION_MS),
-                "group.consumer.min.session.timeout.ms": "100",
                 "group.consumer.heartbeat.interval.ms": "300",
-                "group.consumer.min.heartbeat.interval.ms": "100",
             },
         )
         self.members: list[Member] = []
