@@ -7,7 +7,7 @@ PYTHON ?= $(shell for name in python3.11 python3.13 python3.12 python3.10 python
 	$$name -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' \
 	2>/dev/null && echo $$name && break; done)
 
-.PHONY: help demo test check sim chaos docs bench bench-full bench-floor bench-peers format clean
+.PHONY: help demo test check sim chaos groups docs bench bench-full bench-floor bench-peers format clean
 
 SEEDS ?= 1000
 FIRST ?= 1
@@ -21,6 +21,7 @@ help:
 	@echo "make check   lint, types, import rules and the tests that need no Ray: under a minute"
 	@echo "make sim     simulated clusters, one per seed: SEEDS=n (1000) from FIRST=s (1)"
 	@echo "make chaos   a real cluster under faults: MINUTES=n (10) or ROUNDS=n, SEED=s (1)"
+	@echo "make groups  a consumer group whose members and coordinator are killed: ROUNDS=n (200), SEED=s"
 	@echo "make docs    write the pages that are generated from the code"
 	@echo "make bench   side by side with Apache Kafka: the rows with targets, about 20 minutes"
 	@echo "make bench-full    every workload, every peer: sweeps, load curves, fan-out, catch-up"
@@ -64,6 +65,9 @@ sim: $(VENV)/.dev
 
 chaos: $(VENV)/.dev
 	$(BIN)/python -m raykafka.testing.chaos --minutes $(MINUTES) --rounds $(ROUNDS) --seed $(SEED)
+
+groups: $(VENV)/.dev
+	$(BIN)/python -m raykafka.testing.membership --rounds $(if $(filter 0,$(ROUNDS)),200,$(ROUNDS)) --seed $(SEED)
 
 docs: $(VENV)/.dev
 	$(BIN)/python docs/generate.py

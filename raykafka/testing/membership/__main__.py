@@ -36,7 +36,7 @@ class Nemesis:
         """What happened; problems are noted in the group."""
         group, random = self._group, self._random
         low, high = MEMBERS
-        actions: list[Callable[[], int]] = [self._pause, self._kill_coordinator]
+        actions: list[Callable[[], int]] = [self._pause, self._kill_coordinator, self._storm]
         if len(group.members) < high:
             actions.append(self._join)
         if len(group.members) > low:
@@ -51,7 +51,8 @@ class Nemesis:
             owned = {member.name: member.owned for member in group.members}
             group.problems.append(f"{name}: not settled after {SETTLE_S:g} s: {owned}")
         else:
-            self.settle_ms.append(max(0, settled_ms - changed_ms))
+            if name != "pause":  # it is looked at a while later
+                self.settle_ms.append(max(0, settled_ms - changed_ms))
             self._check_moves(name, before)
         group.wait(random.uniform(0.1, 0.6))
         group.check_committed()
@@ -59,7 +60,7 @@ class Nemesis:
 
     def _check_moves(self, name: str, before: dict[int, str]) -> None:
         group = self._group
-        if name == "pause" or len(before) != group.partitions:
+        if name in ("pause", "storm") or len(before) != group.partitions:
             return
         there = {member.name for member in group.members}
         counts = Counter(owner for owner in before.values() if owner in there)
@@ -95,6 +96,23 @@ class Nemesis:
         self._group.wait(1.0)  # what it polled before is not what it owns now
         return resumed_ms
 
+    def _storm(self) -> int:
+        """Several things at once: none of them finds the group settled."""
+        group, random = self._group, self._random
+        if len(group.members) < MEMBERS[1]:
+            group.join()
+        group.wait(random.uniform(0.0, 0.6))
+        self._kill_coordinator()
+        if len(group.members) > MEMBERS[0] and random.random() < 0.5:
+            self._leave()
+        if len(group.members) > MEMBERS[0]:
+            self._kill()
+        group.wait(random.uniform(0.0, 0.1))
+        self._kill_coordinator()
+        if len(group.members) < MEMBERS[1]:
+            self._join()
+        return self._clock.monotonic_ms() + SESSION_MS
+
     def _kill_coordinator(self) -> int:
         self._group.kill_coordinator()
         return self._clock.monotonic_ms()
@@ -121,10 +139,9 @@ def main(rounds: int, seed: int, partitions: int) -> None:
             raise click.ClickException("the group did not settle at the start")
         for number in range(1, rounds + 1):
             what = nemesis.round()
-            last_ms = nemesis.settle_ms[-1] if nemesis.settle_ms else -1
             console.print(
-                f"round {number}/{rounds}: {what}; settled after {last_ms:,} ms,"
-                f" {len(group.members)} members, {len(group.problems)} problems",
+                f"round {number}/{rounds}: {what}; {len(group.members)} members,"
+                f" {len(group.problems)} problems",
                 highlight=False,
             )
         everybody = [*group.members, *group.gone]

@@ -14,7 +14,7 @@ from typing import Any, Final
 from raykafka.client.admin import Admin, NewTopic
 from raykafka.client.producer import Producer
 from raykafka.clock import SystemClock
-from raykafka.errors import RaykafkaError
+from raykafka.errors import IllegalStateError, RaykafkaError
 from raykafka.internal_topics import CONSUMER_OFFSETS, coordinator_partition
 from raykafka.model import TopicPartition
 from raykafka.testing.local_cluster import LocalCluster
@@ -161,7 +161,8 @@ class Group:
         """Kill the partition actor that leads the group's partition."""
         [topic] = self.admin.describe_topics([CONSUMER_OFFSETS])
         number = coordinator_partition(GROUP, len(topic.partitions))
-        self.cluster.kill_partition_actor(0, topic.partitions[number].leader_id)
+        with contextlib.suppress(IllegalStateError):  # it may be dead already
+            self.cluster.kill_partition_actor(0, topic.partitions[number].leader_id)
 
     # --- what is looked at ------------------------------------------------------------------------
 
