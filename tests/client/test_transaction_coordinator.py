@@ -219,3 +219,33 @@ def test_a_topic_that_is_deleted_holds_nobody_up(
         found = admin.describe_transactions([NAME])[NAME]
         assert found.state == "CompleteCommit"
     assert read(cluster) == [[b"first", b"second"]] * 2
+
+
+def test_a_missing_leader_holds_up_its_own_readers_and_the_next_transaction(
+    tmp_path: Path,
+) -> None:
+    with (
+        LocalCluster(tmp_path, nodes=2, partition_actors=1) as cluster,
+        Admin(cluster.bootstrap) as admin,
+        Producer(cluster.bootstrap, transactional_id=NAME) as producer,
+    ):
+        wait_until(lambda: living(admin) == 2, "every broker")
+        admin.create_topics([NewTopic("t", 2)])  # a partition on each
+        producer.init_transactions()
+        producer.begin_transaction()
+        send_both(producer, b"first")
+        cluster.stop_node(1)
+        producer.commit_transaction()
+        assert admin.describe_transactions([NAME])[NAME].state == "PrepareCommit"
+        producer.begin_transaction()
+        leaders = {
+            part.partition: part.leader_id for part in admin.describe_topics(["t"])[0].partitions
+        }
+        here = next(number for number, leader in leaders.items() if leader == 0)
+        parked = producer.send("t", b"second", partition=here)
+        assert not parked.done()
+        cluster.start_node(1)
+        parked.get()
+        producer.commit_transaction()
+        assert [values[0] for values in read(cluster)] == [b"first", b"first"]
+        assert admin.describe_transactions([NAME])[NAME].state == "CompleteCommit"

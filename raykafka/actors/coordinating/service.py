@@ -162,9 +162,13 @@ class HostedService:
         sync, or the disk is full), ``ServerBusyError``.
         """
         self._check()
-        outcome = self._machine.handle(
-            command, now_ms=self._clock.now_ms(), monotonic_ms=self._clock.monotonic_ms()
-        )
+        try:
+            outcome = self._machine.handle(
+                command, now_ms=self._clock.now_ms(), monotonic_ms=self._clock.monotonic_ms()
+            )
+        except RaykafkaError:
+            await self._settled((), None)  # a refusal, too, rests on what may be lost yet
+            raise
         return await self._settled(outcome.records, outcome.answer)
 
     async def tick(self) -> Any:

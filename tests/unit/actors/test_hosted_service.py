@@ -120,6 +120,32 @@ def test_what_could_not_be_written_has_not_happened(
     run(check())
 
 
+def test_a_refusal_waits_for_what_it_rests_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def check() -> None:
+        async with ActorHarness(tmp_path) as actor:
+            await actor.assign(0)
+            service = await loaded(actor)
+            await service.submit(Add("a", 1))
+
+            def full(*_: object) -> int:
+                raise DiskFullError("no room")
+
+            with monkeypatch.context() as disk:
+                disk.setattr(LogWriter, "write", full)
+                answers = await asyncio.gather(
+                    service.submit(Add("a", -1)),
+                    service.submit(Add("a", -1)),  # would be refused, had the first one happened
+                    return_exceptions=True,
+                )
+            assert [type(each) for each in answers] == [CoordinatorNotAvailableError] * 2
+            await until(lambda: service.is_active)
+            assert await service.submit(Add("a", -1)) == 0
+
+    run(check())
+
+
 def test_a_long_log_is_replaced_by_the_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
