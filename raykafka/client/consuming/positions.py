@@ -55,9 +55,10 @@ class Positions:
             except UnknownTopicOrPartitionError:
                 if not self._subscription.managed:
                     raise
-                # It has been deleted: the coordinator is about to take it away.
+                state.missing = True
                 self._retries.pause(partition)
                 continue
+            state.missing = False
             if state.topic_id not in ("", topic_id):
                 self._subscription.reset(partition, None)
                 found.append(partition)

@@ -14,7 +14,7 @@ RESET_TIMESTAMPS = {"earliest": EARLIEST_TIMESTAMP, "latest": LATEST_TIMESTAMP}
 class PartitionState:
     """One assigned partition. ``position`` is the offset of the next record to hand out."""
 
-    __slots__ = ("asks_committed", "position", "reset_timestamp", "topic_id")
+    __slots__ = ("asks_committed", "missing", "position", "reset_timestamp", "topic_id")
 
     def __init__(self) -> None:
         self.position: int | None = None
@@ -22,6 +22,8 @@ class PartitionState:
         """Without a position: what to look up, or None for the consumer's reset policy."""
         self.asks_committed = True
         """Without a position: whether a committed offset comes before all that."""
+        self.missing = False
+        """Whether the topic has been deleted, which the group's coordinator is about to notice."""
         self.topic_id = ""
         """Identity of the topic that ``position`` belongs to; empty until the leader is known."""
 
@@ -94,12 +96,18 @@ class Subscription:
     def fetchable(self) -> Iterator[tuple[TopicPartition, int]]:
         """Partitions that records are wanted from, with their positions."""
         for partition, state in self._states.items():
-            if state.position is not None and partition not in self.paused:
+            if state.position is None or state.missing:
+                continue
+            if partition not in self.paused:
                 yield partition, state.position
 
     def unpositioned(self) -> list[TopicPartition]:
         """Partitions whose position has to be looked up first."""
-        return [p for p, state in self._states.items() if state.position is None]
+        return [
+            partition
+            for partition, state in self._states.items()
+            if state.position is None and not state.missing
+        ]
 
 
 def checked(partition: object) -> TopicPartition:

@@ -147,7 +147,6 @@ class Heartbeats:
     def _send(self, heartbeat: Heartbeat) -> None:
         deadline = Deadline(self._clock, self._request_timeout_ms)
         request = heartbeat.request
-        host = self._host() if request.rebalance_timeout_ms >= 0 else ""
         try:
             if self._stale:
                 self._stale = False
@@ -162,6 +161,7 @@ class Heartbeats:
             if self._endpoint not in (None, endpoint):
                 self._connections.lose(self._endpoint)
             self._endpoint = endpoint
+            host = self._host() if request.rebalance_timeout_ms >= 0 else ""
             filled = msgspec.structs.replace(request, partition=partition, host=host)
             due_ms = self._clock.monotonic_ms() + request.max_wait_ms + _LOOK_AGAIN_MS
             self._awaited[id(heartbeat)] = (heartbeat, due_ms)

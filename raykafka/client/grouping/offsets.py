@@ -14,6 +14,7 @@ from raykafka.clock import Clock
 from raykafka.errors import (
     CommitFailedError,
     FencedMemberEpochError,
+    NonEmptyGroupError,
     RaykafkaError,
     RequestTimedOutError,
     ServerBusyError,
@@ -240,7 +241,7 @@ class GroupOffsets:
             try:
                 self._send_as(identity, listed, deadline)
                 return
-            except (FencedMemberEpochError, UnknownMemberIdError) as error:
+            except (FencedMemberEpochError, UnknownMemberIdError, NonEmptyGroupError) as error:
                 self._on_stale()
                 raise CommitFailedError(self._refused(identity, error)) from error
             except StaleMemberEpochError:
