@@ -22,12 +22,12 @@ from raykafka.errors import InvalidRegularExpressionError
 
 MAX_LENGTH: Final = 512
 """Characters of a pattern."""
-MAX_STATES: Final = 2000
+MAX_STATES: Final = 1000
 """States of its automaton; counted repetitions multiply them."""
 _MAX_DEPTH: Final = 50
 _MAX_RANGE: Final = 0x2FF
-_MAX_SETS: Final = 2000
-"""State sets remembered before they are found anew."""
+_MAX_SETS: Final = 10_000
+"""Steps remembered before they are found anew."""
 
 _DIGITS: Final = frozenset(string.digits)
 _WORD: Final = frozenset(string.ascii_letters + string.digits + "_")
@@ -86,6 +86,8 @@ class Pattern:
         tree = _Parser(text).parse()
         self._consumes: list[_Characters | None] = []
         self._next: list[list[int]] = []
+        self.work = 0
+        """States visited so far, which is what matching costs; steps met before cost nothing."""
         start = self._add(None)
         self._accept = self._build(tree, start)
         self._start = self._closure({start})
@@ -107,8 +109,13 @@ class Pattern:
                 return False
         return self._accept in states
 
+    def forget(self) -> None:
+        """Let the memory of steps met before go, until names are matched again."""
+        self._moves.clear()
+
     def _step(self, states: frozenset[int], character: str) -> frozenset[int]:
         reached: set[int] = set()
+        self.work += len(states)
         for state in states:
             consumes = self._consumes[state]
             if consumes is not None and character in consumes:
@@ -118,12 +125,14 @@ class Pattern:
     def _closure(self, states: set[int]) -> frozenset[int]:
         waiting = list(states)
         found = set(states)
+        self.work += len(states)
         while waiting:
             state = waiting.pop()
             if self._consumes[state] is None:
                 fresh = [other for other in self._next[state] if other not in found]
                 found.update(fresh)
                 waiting += fresh
+                self.work += len(fresh)
         return frozenset(found)
 
     def _add(self, consumes: _Characters | None) -> int:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from raykafka.errors import InvalidRegularExpressionError
 from raykafka.group.assignors.api import TopicSpec
 from raykafka.group.patterns import Pattern
 from raykafka.group.records import MemberMetadata
+
+MAX_PATTERN_WORK: Final = 300_000
+"""States of a pattern's automaton that may be visited to match all topics; some tenths of a second."""
 
 
 class TopicView(NamedTuple):
@@ -29,8 +33,7 @@ class Topics:
         """Grows whenever names, ids or partition counts have changed."""
         self._names: dict[str, str] = {}
         """Names by topic id."""
-        self._patterns: dict[str, tuple[Pattern, int, frozenset[str]]] = {}
-        """Pattern, version of the topics and what matched them."""
+        self._patterns: dict[str, _Resolved] = {}
 
     def update(self, by_name: Mapping[str, TopicView]) -> bool:
         """Take the newest picture; whether it may change what groups are to be assigned."""
@@ -46,9 +49,14 @@ class Topics:
         return self._names.get(topic_id, "")
 
     def check_pattern(self, text: str) -> None:
-        """Raises ``InvalidRegularExpressionError``."""
+        """Whether the pattern can be had, with the topics that there are now.
+
+        Raises ``InvalidRegularExpressionError``.
+        """
         if text and text not in self._patterns:
-            self._patterns[text] = (Pattern(text), -1, frozenset())
+            resolved = _Resolved(Pattern(text))
+            resolved.update(self.version, self.by_name or {}, MAX_PATTERN_WORK)
+            self._patterns[text] = resolved
 
     def subscriptions(self, member: MemberMetadata) -> frozenset[str]:
         """Names of the topics that there are and that the member is subscribed to."""
@@ -86,18 +94,37 @@ class Topics:
     def _matching(self, text: str) -> frozenset[str]:
         if not text:
             return frozenset()
-        pattern, version, matching = self._patterns.get(text, (None, -1, frozenset()))
-        if pattern is None:
-            pattern = Pattern(text)
-        elif version == self.version:
-            return matching
-        matching = frozenset(
-            name
-            for name in self.by_name or {}
-            if not name.startswith("__") and pattern.matches(name)
-        )
-        self._patterns[text] = (pattern, self.version, matching)
-        return matching
+        resolved = self._patterns.get(text)
+        if resolved is None:
+            resolved = self._patterns[text] = _Resolved(Pattern(text))
+        if resolved.version != self.version:
+            resolved.update(self.version, self.by_name or {})
+        return resolved.matching
+
+
+class _Resolved:
+    """A pattern and the topics that match it; each name is matched once."""
+
+    def __init__(self, pattern: Pattern) -> None:
+        self._pattern = pattern
+        self._seen: frozenset[str] = frozenset()
+        self.version = -1
+        self.matching: frozenset[str] = frozenset()
+
+    def update(self, version: int, names: Iterable[str], limit: int | None = None) -> None:
+        """Raises ``InvalidRegularExpressionError`` when it takes more work than ``limit``."""
+        pattern, there = self._pattern, frozenset(names)
+        found = set(self.matching & there)
+        for name in there - self._seen:
+            if not name.startswith("__") and pattern.matches(name):
+                found.add(name)
+            if limit is not None and pattern.work > limit:
+                raise InvalidRegularExpressionError(
+                    f"it takes too much work to match {pattern.text!r} with {len(there)} topics; "
+                    "simplify it, its counted repetitions above all"
+                )
+        pattern.forget()
+        self._seen, self.matching, self.version = there, frozenset(found), version
 
 
 def _identities(by_name: Mapping[str, TopicView]) -> dict[str, tuple[str, int]]:
