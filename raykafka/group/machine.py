@@ -39,6 +39,8 @@ from raykafka.group.topics import Topics
 
 _GROUPS_AT_ONCE: Final = 200
 """Groups that one command or tick looks at for new topics or expired offsets."""
+_LONGEST_GAP_MS: Final = 2000
+"""Between two ticks of a coordinator that runs as it should; a third of a session, if longer."""
 
 
 def _nobody_listens(group_id: str, member_id: str) -> None:
@@ -136,7 +138,8 @@ class GroupMachine:
 
     def _longest_gap_ms(self) -> int:
         settings = self._around.settings
-        return min(settings.consumer.session_timeout_ms, settings.share.session_timeout_ms) // 3
+        shortest_ms = min(settings.consumer.session_timeout_ms, settings.share.session_timeout_ms)
+        return max(_LONGEST_GAP_MS, shortest_ms // 3)
 
     def _update_topics(self, command: UpdateTopics, now_ms: int) -> Outcome:
         topics = self._around.topics

@@ -11,7 +11,7 @@ from raykafka.group.patterns import Pattern
 from raykafka.group.records import MemberMetadata
 
 MAX_PATTERN_WORK: Final = 300_000
-"""States of a pattern's automaton that may be visited to match all topics; some tenths of a second."""
+"""States of a pattern's automaton that may be visited to match all topics: some 0.3 s."""
 
 
 class TopicView(NamedTuple):

@@ -330,7 +330,9 @@ class GroupCoordinator:
             view = known.get(name)
             if view is None or topic_id not in ("", view.topic_id):
                 await self._refresh()
-                await service.submit(UpdateTopics(self._pictures.newest() or known))
+                picture = self._pictures.newest()
+                if picture is not None:
+                    await service.submit(UpdateTopics(picture))
                 return
 
     def _make_machine(self) -> GroupMachine:
