@@ -28,6 +28,7 @@ from raykafka.client.consumer import Consumer
 from raykafka.client.handle import TopicHandle
 from raykafka.client.handles.shared_clients import shared_clients
 from raykafka.client.producer import Producer
+from raykafka.client.share_consumer import ShareConsumer
 from raykafka.clock import Clock, SystemClock
 from raykafka.config import BrokerConfig
 from raykafka.errors import (
@@ -104,6 +105,10 @@ class Cluster:
     def consumer(self, **settings: Any) -> Consumer:
         """A consumer; ``settings`` are the keys of the consumer table, with underscores."""
         return Consumer(self.bootstrap, **settings)
+
+    def share_consumer(self, **settings: Any) -> ShareConsumer:
+        """A member of a share group; ``settings`` are those of ``ShareConsumer``."""
+        return ShareConsumer(self.bootstrap, **settings)
 
     def admin(self) -> Admin:
         """A client for topics, configuration, and what runs where."""

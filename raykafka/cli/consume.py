@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
 
-from raykafka.cli.membership import copy_as_member
+from raykafka.cli.membership import copy_as_member, copy_as_share_member
 from raykafka.cli.options import cluster_option, connect, moment, quiet_option
 from raykafka.cli.output import progress
 from raykafka.cli.records import METADATA, ROWS_AT_ONCE, WAIT_MS, RecordWriter, writer_for
@@ -58,6 +60,12 @@ def start_offset(text: str) -> str | int:
     help="Read as a member of this consumer group: what its other members do not have, from where "
     "the group has come to; what was printed is committed.",
 )
+@click.option(
+    "--share-group",
+    "share_group_id",
+    metavar="GROUP",
+    help="Read as a member of this share group, next to others; what was printed is accepted.",
+)
 @click.option("--count", "-c", type=click.IntRange(min=1), help="Stop after so many records.")
 @click.option("--columns", help="Typed topics: read only these columns, separated by commas.")
 @click.option("--follow", "-f", is_flag=True, help="Wait for new records until interrupted.")
@@ -75,6 +83,7 @@ def consume(
     from_time: int | None,
     numbers: tuple[int, ...],
     group_id: str | None,
+    share_group_id: str | None,
     count: int | None,
     columns: str | None,
     follow: bool,
@@ -95,32 +104,59 @@ def consume(
     if committed:
         settings["isolation_level"] = "read_committed"
     cluster = connect(name)
-    if group_id is not None:
-        if from_beginning or from_offset is not None or from_time is not None or numbers:
-            raise click.UsageError(
-                "a group reads on from what it has committed; move that with `raykafka group reset`"
-            )
-        with cluster.consumer(
-            auto_offset_reset="earliest", group_id=group_id, **settings
-        ) as consumer:
-            writer = writer_for(topic, as_json=as_json, meta=meta)
-            try:
+    writer = writer_for(topic, as_json=as_json, meta=meta)
+    if group_id is not None or share_group_id is not None:
+        somewhere = from_beginning or from_offset is not None or from_time is not None or numbers
+        _check_member(group_id, share_group_id, somewhere=bool(somewhere), committed=committed)
+        with _ends_quietly(follow):
+            if share_group_id is not None:
+                with cluster.admin() as admin:
+                    admin.describe_topics([topic])  # raises for one that does not exist
+                with cluster.share_consumer(group_id=share_group_id, **settings) as sharing:
+                    copy_as_share_member(sharing, topic, count, writer, follow=follow)
+                return
+            with cluster.consumer(
+                auto_offset_reset="earliest", group_id=group_id, **settings
+            ) as consumer:
                 copy_as_member(consumer, topic, count, writer, follow=follow)
-            except KeyboardInterrupt:
-                if not follow:
-                    raise
         return
     with cluster.consumer(auto_offset_reset="earliest", **settings) as consumer:
         partitions = _partitions(consumer, topic, numbers)
         consumer.assign(partitions)
         ends = None if follow else consumer.end_offsets(partitions)
         _seek(consumer, partitions, from_offset, from_time)
-        writer = writer_for(topic, as_json=as_json, meta=meta)
-        try:
+        with _ends_quietly(follow):
             _copy(consumer, ends, count, writer, quiet=quiet)
-        except KeyboardInterrupt:
-            if not follow:
-                raise
+
+
+@contextmanager
+def _ends_quietly(follow: bool) -> Iterator[None]:
+    """Interrupting is how --follow ends."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not follow:
+            raise
+
+
+def _check_member(
+    group_id: str | None, share_group_id: str | None, *, somewhere: bool, committed: bool
+) -> None:
+    if group_id is not None and share_group_id is not None:
+        raise click.UsageError("use one of --group and --share-group")
+    if somewhere and share_group_id is not None:
+        raise click.UsageError(
+            "a share group reads what is not done; move that with `raykafka share-group reset`"
+        )
+    if somewhere:
+        raise click.UsageError(
+            "a group reads on from what it has committed; move that with `raykafka group reset`"
+        )
+    if committed and share_group_id is not None:
+        raise click.UsageError(
+            "a share group has an isolation level of its own: `raykafka share-group alter` sets "
+            "share.isolation.level"
+        )
 
 
 def _partitions(consumer: Consumer, topic: str, numbers: tuple[int, ...]) -> list[TopicPartition]:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from raykafka.protocol.group_messages import DescribedGroup
 
 _STATES = ("Empty", "Assigning", "Reconciling", "Stable", "Dead")
-_group_argument = click.argument("group_id", metavar="GROUP")
-_topics_option = click.option(
+group_argument = click.argument("group_id", metavar="GROUP")
+topics_option = click.option(
     "--topic", "-t", "topics", multiple=True, help="Only this topic; may be repeated."
 )
 
@@ -37,7 +37,7 @@ def place(text: str) -> TopicPartition:
     return TopicPartition(topic, int(number))
 
 
-_partitions_option = click.option(
+partitions_option = click.option(
     "--partition",
     "-p",
     "partitions",
@@ -71,7 +71,7 @@ def list_groups(name: str, states: tuple[str, ...], as_json: bool) -> None:
 
 
 @group.command()
-@_group_argument
+@group_argument
 @cluster_option
 @json_option
 def describe(group_id: str, name: str, as_json: bool) -> None:
@@ -96,13 +96,14 @@ def describe(group_id: str, name: str, as_json: bool) -> None:
     )
     if found.members:
         click.echo()
-        print_table(("member", "instance", "client", "host", "epoch", "owns"), _members(found))
+        print_table(("member", "instance", "client", "host", "epoch", "owns"), members_of(found))
     if lag:
         click.echo()
         print_table(lag_columns(), lag_rows(lag))
 
 
-def _members(found: DescribedGroup) -> list[tuple[object, ...]]:
+def members_of(found: DescribedGroup) -> list[tuple[object, ...]]:
+    """One member a line."""
     return [
         (
             member.member_id,
@@ -128,11 +129,11 @@ def _numbers(partitions: list[int]) -> str:
 
 
 @group.command()
-@_group_argument
+@group_argument
 @cluster_option
 @reset_options
-@_topics_option
-@_partitions_option
+@topics_option
+@partitions_option
 @click.option("--execute", is_flag=True, help="Do it; without this the plan is shown only.")
 @json_option
 def reset(
@@ -193,10 +194,10 @@ def delete(group_ids: tuple[str, ...], name: str, yes: bool, as_json: bool) -> N
 
 
 @group.command("delete-offsets")
-@_group_argument
+@group_argument
 @cluster_option
-@_topics_option
-@_partitions_option
+@topics_option
+@partitions_option
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @json_option
 def delete_offsets(
@@ -225,7 +226,7 @@ def delete_offsets(
 
 
 @group.command("remove-members")
-@_group_argument
+@group_argument
 @cluster_option
 @click.option("--member", "-m", "members", multiple=True, help="Id of a member; may be repeated.")
 @click.option(
@@ -259,7 +260,7 @@ def remove_members(
 
 
 @group.command()
-@_group_argument
+@group_argument
 @cluster_option
 @click.option(
     "--interval", type=click.FloatRange(min=0.1), default=1.0, show_default=True, metavar="SECONDS",

@@ -19,6 +19,7 @@ _COMMANDS = {
     "quorum": ("quorum", "Look at the controllers that hold the metadata."),
     "rebalance": ("rebalance", "Level the load of all brokers."),
     "group": ("group", "Look at consumer groups, move their offsets, delete them."),
+    "share-group": ("share_group", "Look at share groups, move where they begin, delete them."),
     "transaction": ("transaction", "Look at transactions, decide over prepared ones."),
     "produce": ("produce", "Write records from a file or from standard input."),
     "consume": ("consume", "Read records, once or following what arrives."),
@@ -37,7 +38,7 @@ class LazyGroup(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module = importlib.import_module(f"raykafka.cli.{_COMMANDS[cmd_name][0]}")
-        command: click.Command = getattr(module, cmd_name)
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

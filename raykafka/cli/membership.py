@@ -1,4 +1,4 @@
-"""``raykafka consume --group``: reading as a member of a consumer group."""
+"""``raykafka consume --group`` and ``--share-group``: reading as a member of a group."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from raykafka.model import TopicPartition
 
 if TYPE_CHECKING:
     from raykafka.client.consumer import Consumer
+    from raykafka.client.share_consumer import ShareConsumer
 
 
 class _Joined(ConsumerRebalanceListener):
@@ -48,3 +49,27 @@ def copy_as_member(
         ends.update(consumer.end_offsets(assigned - ends.keys()))
         if all(consumer.position(place) >= ends[place] for place in assigned):
             return
+
+
+def copy_as_share_member(
+    consumer: ShareConsumer, topic: str, count: int | None, writer: RecordWriter, *, follow: bool
+) -> None:
+    """Print and accept until ``count`` records were printed or, unless ``follow``, until nothing
+    is left that this member could have.
+    """
+    consumer.subscribe([topic])
+    written = 0
+    while count is None or written < count:
+        limit = ROWS_AT_ONCE if count is None else min(ROWS_AT_ONCE, count - written)
+        joined = bool(consumer.assignment())
+        try:
+            batches = consumer.poll_batches(WAIT_MS, limit, metadata=METADATA)
+        except KeyboardInterrupt:
+            consumer.commit()  # what was printed before is done
+            raise
+        for batch in batches:
+            written += writer.write(batch.partition, batch.batch)
+        writer.flush()
+        if joined and not batches and not follow:
+            break
+    consumer.commit()

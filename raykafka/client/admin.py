@@ -25,6 +25,7 @@ from raykafka.client.operating.arguments import (
 )
 from raykafka.client.operating.group_operations import GroupOperations
 from raykafka.client.operating.operations import ClusterOperations
+from raykafka.client.operating.share_group_operations import ShareGroupOperations
 from raykafka.client.transacting.administration import TransactionOperations
 from raykafka.clock import Clock, SystemClock
 from raykafka.errors import (
@@ -84,7 +85,7 @@ class NewTopic:
     replica_assignments: Mapping[int, Sequence[int]] = field(default_factory=dict)
 
 
-class Admin(ClusterOperations, GroupOperations, TransactionOperations):
+class Admin(ClusterOperations, GroupOperations, ShareGroupOperations, TransactionOperations):
     """Administration of a cluster. Thread-safe; calls are made one at a time.
 
     Every method waits up to ``api_timeout_ms``, repeating what is retriable. Raises

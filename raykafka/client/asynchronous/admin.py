@@ -11,6 +11,7 @@ import pyarrow as pa
 from raykafka.client.admin import Admin, NewTopic
 from raykafka.client.asynchronous.groups import AsyncGroupOperations
 from raykafka.client.asynchronous.operations import AsyncClusterOperations
+from raykafka.client.asynchronous.share_groups import AsyncShareGroupOperations
 from raykafka.client.asynchronous.transactions import AsyncTransactionOperations
 from raykafka.client.cluster.bootstrap import Bootstrap
 from raykafka.client.cluster.metadata import TopicMetadata
@@ -28,7 +29,12 @@ from raykafka.protocol.quorum_messages import DescribeQuorumResponse
 T = TypeVar("T")
 
 
-class AsyncAdmin(AsyncClusterOperations, AsyncGroupOperations, AsyncTransactionOperations):
+class AsyncAdmin(
+    AsyncClusterOperations,
+    AsyncGroupOperations,
+    AsyncShareGroupOperations,
+    AsyncTransactionOperations,
+):
     """The methods of ``Admin``, awaited; each runs in a thread of the loop's executor."""
 
     def __init__(self, bootstrap: Bootstrap, **settings: Any) -> None:
