@@ -31,7 +31,9 @@ are Kafka's, except where the text says otherwise.
 - **Broker** keys are given to `raykafka.start(configs=...)` or `raykafka up --config`; the dynamic
   ones can be altered while the cluster runs.
 - **Producer** and **consumer** keys are keyword arguments: `linger.ms` is `linger_ms` in Python;
-  both spellings are accepted everywhere.
+  both spellings are accepted everywhere. **Share consumers** have some of the consumers' keys.
+- **Share group** keys are set with `raykafka share-group alter` or
+  `Admin.alter_share_group_configs`, and can be changed while the group works.
 
 The command `raykafka config list` shows the same keys in a terminal. Sizes are in bytes, times in
 milliseconds.

@@ -17,16 +17,27 @@ from raykafka.protocol import (
     apis,
     auth,
     framing,
+    group_messages,
     messages,
     operations_messages,
     quorum_messages,
     replication_messages,
+    share_messages,
+    txn_messages,
 )
 from raykafka.protocol.messages import ApiKey, Message
 from raykafka.quorum.messages import EpochRun, OffsetAndEpoch
 from raykafka.quorum.voters import ReplicaKey, Voter, VotersAt, VoterSet
 
-_MODULES = (messages, operations_messages, quorum_messages, replication_messages)
+_MODULES = (
+    messages,
+    operations_messages,
+    quorum_messages,
+    replication_messages,
+    group_messages,
+    txn_messages,
+    share_messages,
+)
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests/unit/protocol/golden"

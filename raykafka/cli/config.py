@@ -9,7 +9,7 @@ from raykafka.cli.output import print_facts, print_json, print_table
 from raykafka.config import TABLES, ConfigKey, ConfigTable, Importance
 from raykafka.errors import InvalidConfigError
 
-_SCOPES = [table.scope for table in TABLES]
+_SCOPES = [table.scope.replace(" ", "-") for table in TABLES]
 
 
 @click.group()
@@ -44,7 +44,7 @@ def _by_importance(table: ConfigTable) -> list[ConfigKey]:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_keys(scope: str | None, as_json: bool) -> None:
     """List all keys, or those of SCOPE."""
-    tables = [table for table in TABLES if scope in (None, table.scope)]
+    tables = [table for table in TABLES if scope in (None, table.scope.replace(" ", "-"))]
     if as_json:
         print_json([_as_json(table, key) for table in tables for key in _by_importance(table)])
         return
@@ -89,7 +89,7 @@ def describe(key: str, as_json: bool) -> None:
 
 def _can_change(table: ConfigTable) -> bool:
     """Clients keep the settings that they were made with; those of servers may change."""
-    return table.scope in ("topic", "broker")
+    return table.scope in ("topic", "broker", "share group")
 
 
 def _refuse(key: str) -> None:

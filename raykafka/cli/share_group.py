@@ -166,7 +166,7 @@ def alter(
 ) -> None:
     """Change settings of GROUP: where it begins, leases, deliveries, dead letters.
 
-    The group need not exist yet. `raykafka config list "share group"` shows the keys.
+    The group need not exist yet. `raykafka config list share-group` shows the keys.
     """
     if not settings and not unset:
         raise click.UsageError("say what: --set KEY=VALUE or --unset KEY")

@@ -20,5 +20,5 @@ from raykafka.config.share_group import ShareGroupConfig as ShareGroupConfig
 from raykafka.config.topic import TOPIC as TOPIC
 from raykafka.config.topic import TopicConfig as TopicConfig
 
-TABLES = (TOPIC, BROKER, PRODUCER, CONSUMER)
+TABLES = (TOPIC, BROKER, PRODUCER, CONSUMER, SHARE_CONSUMER, SHARE_GROUP)
 """Every table of keys, in the order of the documentation."""
