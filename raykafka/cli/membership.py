@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from raykafka.client.consumer import Consumer
     from raykafka.client.share_consumer import ShareConsumer
 
+_SHORT_WAIT_MS = 50
+"""Whether all is read can be told after a wait only."""
+
 
 class _Joined(ConsumerRebalanceListener):
     """Notes that the group has given partitions, be it none."""
@@ -40,7 +43,8 @@ def copy_as_member(
     written = 0
     while count is None or written < count:
         limit = ROWS_AT_ONCE if count is None else min(ROWS_AT_ONCE, count - written)
-        for batch in consumer.poll_batches(WAIT_MS, limit, metadata=METADATA):
+        wait_ms = WAIT_MS if follow else _SHORT_WAIT_MS
+        for batch in consumer.poll_batches(wait_ms, limit, metadata=METADATA):
             written += writer.write(batch.partition, batch.batch)
         writer.flush()
         if follow or not listener.joined:
