@@ -73,6 +73,9 @@ class Membership:
         """What the coordinator has given and the owner has not seen to yet."""
         self._reported: Owned = NOTHING
         """What the coordinator knows to be owned."""
+        self._owes = False
+        """Whether the coordinator waits to hear what is owned since it gave an assignment: also
+        when nothing has changed, because another one came before the owner had seen to the last."""
         self._full = True
         """Whether the next heartbeat has to say everything, since an answer may have been lost."""
         self._life = 0
@@ -168,7 +171,7 @@ class Membership:
             return
         if self._target == self.owned:
             self._target = None
-        if self.owned != self._reported:
+        if self._tells_owned():
             self._due_ms = now_ms
 
     def hurry(self, now_ms: int) -> None:
@@ -252,7 +255,10 @@ class Membership:
     def _has_news(self) -> bool:
         """Whether the coordinator has to hear something."""
         resubscribed = self._subscription != self._heard_subscription
-        return self._full or resubscribed or self.owned != self._reported
+        return self._full or resubscribed or self._tells_owned()
+
+    def _tells_owned(self) -> bool:
+        return self.owned != self._reported or (self._owes and self._target is None)
 
     def next_heartbeat(self, now_ms: int) -> Heartbeat | None:
         """What is to be sent now; the caller fills in ``partition`` and ``host``."""
@@ -271,7 +277,7 @@ class Membership:
             return self._held
         settings, full = self.settings, self._full
         says_topics = full or self._subscription != self._heard_subscription
-        owned = self.owned if full or self.owned != self._reported else None
+        owned = self.owned if full or self._tells_owned() else None
         request = self._request(
             self.epoch,
             client_id=settings.client_id if full else "",
@@ -318,7 +324,9 @@ class Membership:
             self._due_ms = now_ms
         if heartbeat.owned is not None:
             self._reported = heartbeat.owned
+            self._owes = False
         if response.assignment is not None:
+            self._owes = True
             self._target = as_owned(response.assignment)
         elif joined:
             self._target = NOTHING
@@ -378,6 +386,7 @@ class Membership:
         self.epoch = JOIN_EPOCH
         self._target = None
         self._reported = NOTHING
+        self._owes = False
         self._full = True
         self._life += 1
         self._asked = self._held = None

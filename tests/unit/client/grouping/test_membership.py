@@ -260,6 +260,24 @@ def test_after_a_failure_everything_is_said_again(settled: Member) -> None:
     assert request.owned == as_topics(partitions(0, 1))
     settled.answer(3, partitions(0, 1))
     assert settled.do() == Work(), "nothing has changed"
+    assert settled.send().owned == as_topics(partitions(0, 1)), "and the coordinator hears so"
+    settled.answer(3)
+    settled.hold()
+
+
+def test_an_assignment_that_overtakes_another_is_answered_though_nothing_changes(
+    settled: Member,
+) -> None:
+    """The coordinator takes a partition back that the owner has not heard of yet: it waits for the
+    member to say so, who has what it had all the time.
+    """
+    settled.release(3, partitions(0, 1, 2))
+    settled.now_ms += INTERVAL_MS
+    settled.hold()
+    settled.release(3, partitions(0, 1))
+    assert settled.do() == Work()
+    assert settled.send().owned == as_topics(partitions(0, 1))
+    settled.answer(4)
     settled.hold()
 
 
