@@ -22,6 +22,7 @@ help:
 	@echo "make sim     simulated clusters, one per seed: SEEDS=n (1000) from FIRST=s (1)"
 	@echo "make chaos   a real cluster under faults: MINUTES=n (10) or ROUNDS=n, SEED=s (1)"
 	@echo "make groups  a consumer group whose members and coordinator are killed: ROUNDS=n (200), SEED=s"
+	@echo "make bank    money in transactions on such a cluster: MINUTES=n (10) or ROUNDS=n, SEED=s (1)"
 	@echo "make docs    write the pages that are generated from the code"
 	@echo "make bench   side by side with Apache Kafka: the rows with targets, about 20 minutes"
 	@echo "make bench-full    every workload, every peer: sweeps, load curves, fan-out, catch-up"
@@ -68,6 +69,9 @@ chaos: $(VENV)/.dev
 
 groups: $(VENV)/.dev
 	$(BIN)/python -m raykafka.testing.membership --rounds $(if $(filter 0,$(ROUNDS)),200,$(ROUNDS)) --seed $(SEED)
+
+bank: $(VENV)/.dev
+	$(BIN)/python -m raykafka.testing.bank --minutes $(MINUTES) --rounds $(ROUNDS) --seed $(SEED)
 
 docs: $(VENV)/.dev
 	$(BIN)/python docs/generate.py

@@ -17,23 +17,25 @@ from raykafka.errors import RaykafkaError
 from raykafka.testing.bank.audit import Audit
 from raykafka.testing.bank.clients import Auditor, Requester
 from raykafka.testing.bank.run import PARTITIONS, create_topics
-from raykafka.testing.bank.teller import OFFSETS_OUTSIDE, Killed, Teller
+from raykafka.testing.bank.teller import OFFSETS_OUTSIDE, PLACES, Killed, Teller
 from raykafka.testing.local_cluster import LocalCluster
 
 TELLERS = 2
 REQUESTS = 300
 TIMEOUT_S = 60.0
+EVERYWHERE = dict.fromkeys(PLACES, 0.03)
+"""How probably a teller dies at each place."""
 
 
 class Staff:
     """Tellers in threads; one that dies is replaced by another of its name."""
 
-    def __init__(self, cluster: LocalCluster, planted: str, deadly: bool) -> None:
+    def __init__(self, cluster: LocalCluster, planted: str, risk: dict[str, float]) -> None:
         self.deaths = 0
         self.doomed = 0
         self._bootstrap = cluster.bootstrap
         self._planted = planted
-        self._deadly = deadly
+        self._risk = risk
         self._stopping = threading.Event()
         self._left_behind: list[Any] = []
         self._threads = [
@@ -57,7 +59,7 @@ class Staff:
         random = Random(name)
 
         def hazard(place: str) -> None:
-            if self._deadly and random.random() < 0.03:
+            if random.random() < self._risk.get(place, 0):
                 raise Killed(place)
 
         while not self._stopping.is_set():
@@ -98,13 +100,13 @@ def business(
     *,
     planted: str = "",
     isolation_level: str = "read_committed",
-    deadly: bool = True,
+    risk: dict[str, float] = EVERYWHERE,
     kills: int = 0,
 ) -> tuple[Audit, Staff]:
     """Let them work until all is done, and audit it."""
     requester = Requester(cluster.bootstrap, Random(1), pause_s=0.002)
     auditor = Auditor(cluster.bootstrap, PARTITIONS, isolation_level=isolation_level)
-    staff = Staff(cluster, planted, deadly)
+    staff = Staff(cluster, planted, risk)
     auditor.start()
     staff.start()
     requester.start()
@@ -137,6 +139,6 @@ def test_an_auditor_who_sees_what_is_not_committed_is_found_out(cluster: LocalCl
 
 
 def test_offsets_outside_of_the_transaction_are_found_out(cluster: LocalCluster) -> None:
-    audit, staff = business(cluster, planted=OFFSETS_OUTSIDE)
+    audit, staff = business(cluster, planted=OFFSETS_OUTSIDE, risk={"committed": 0.2})
     assert staff.deaths > 0
     assert audit.counts["request applied twice"] > 0

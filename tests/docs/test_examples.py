@@ -151,3 +151,36 @@ class TestFlightsVerification:
     ) -> None:
         with pytest.raises(flights.Mismatch, match=complaint):
             self.verify(flights, tmp_path, stored)
+
+
+class TestAtomicCheckpoint:
+    """Wherever the trainer of the example is killed, its file and its offsets agree afterwards."""
+
+    @pytest.fixture
+    def example(self) -> Any:
+        path = ROOT / "examples" / "atomic_checkpoint.py"
+        spec = importlib.util.spec_from_file_location("atomic_checkpoint", path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    def test_a_kill_at_every_step(
+        self, example: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with LocalCluster(tmp_path / "data") as local:
+            cluster = Cluster("local", local.bootstrap)
+            assert example.run(cluster, local.data_dir, tmp_path / "checkpoint.json") == 0
+        told = capsys.readouterr().out
+        for step in example.STEPS:
+            assert f"then killed when {step}" in told
+        assert "committed what the file says" in told
+        assert "took back what the file does not know" in told
+
+    def test_a_file_that_went_its_own_way_is_noticed(self, example: Any, tmp_path: Path) -> None:
+        with LocalCluster(tmp_path / "data") as local:
+            cluster = Cluster("local", local.bootstrap)
+            path = tmp_path / "checkpoint.json"
+            path.write_text('{"weights": [0.0, 0.0], "offset": 100, "transaction": null}')
+            assert example.run(cluster, local.data_dir, path) == 1
