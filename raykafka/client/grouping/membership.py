@@ -74,8 +74,7 @@ class Membership:
         self._reported: Owned = NOTHING
         """What the coordinator knows to be owned."""
         self._owes = False
-        """Whether the coordinator waits to hear what is owned since it gave an assignment: also
-        when nothing has changed, because another one came before the owner had seen to the last."""
+        """Whether the coordinator waits to hear what is owned, also if that has not changed."""
         self._full = True
         """Whether the next heartbeat has to say everything, since an answer may have been lost."""
         self._life = 0
@@ -356,11 +355,8 @@ class Membership:
             self._asked = None
         if self._held is heartbeat:
             self._held = None
-        expected = (
-            (MemberState.LEAVING,)
-            if heartbeat.leaves
-            else (MemberState.JOINING, MemberState.MEMBER)
-        )
+        member = (MemberState.JOINING, MemberState.MEMBER)
+        expected = (MemberState.LEAVING,) if heartbeat.leaves else member
         return heartbeat.life != self._life or self.state not in expected
 
     def _left(self, now_ms: int) -> None:
