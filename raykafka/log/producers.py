@@ -30,7 +30,7 @@ from raykafka.errors import (
     InvalidTxnStateError,
     OutOfOrderSequenceNumberError,
 )
-from raykafka.log.batch_header import CONTROL, SPECIAL, BatchHeader
+from raykafka.log.batch_header import CONTROL, SPECIAL, TRANSACTIONAL, BatchHeader
 from raykafka.log.transactions import Transactions
 
 WINDOW: Final = 5
@@ -118,10 +118,10 @@ class ProducerStates:
             known is not None
             and header.base_sequence == known.next_sequence
             and header.producer_epoch == known.epoch
-            and not header.flags & SPECIAL
-            and known.first_offset < 0
         ):
-            return None
+            special = header.flags & SPECIAL
+            if special == TRANSACTIONAL or (not special and known.first_offset < 0):
+                return None
         if header.producer_epoch < 0 or (header.base_sequence < 0 and not header.is_control):
             raise InvalidRecordError(
                 f"a batch of producer id {header.producer_id} needs an epoch and a base sequence, "
@@ -139,11 +139,9 @@ class ProducerStates:
             return None
         same_epoch = header.producer_epoch == known.epoch
         if same_epoch:
+            sequences = (header.base_sequence, header.last_sequence)
             for seen in known.batches:
-                if (seen.base_sequence, seen.last_sequence) == (
-                    header.base_sequence,
-                    header.last_sequence,
-                ):
+                if seen[:2] == sequences:
                     return Duplicate(seen.base_offset, seen.append_time_ms)
         if known.first_offset >= 0:
             _check_transaction(header, same_epoch=same_epoch)
@@ -184,7 +182,7 @@ class ProducerStates:
 
     def _on_special(self, producer: _Producer, header: BatchHeader) -> None:
         transactions, base_offset = self.transactions, header.base_offset
-        if header.is_control:
+        if header.flags & CONTROL:
             transactions.on_marker(header.producer_id, base_offset, commit=header.is_commit)
             producer.first_offset = -1
         else:

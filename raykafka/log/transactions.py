@@ -21,7 +21,6 @@ import sys
 from array import array
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from raykafka.errors import CorruptMessageError
@@ -48,11 +47,11 @@ class Transactions:
     off at the end: a log that is cut rebuilds its producers from a snapshot.
     """
 
-    __slots__ = ("_aborted", "_ended", "_open", "end_offset", "first_offset")
+    __slots__ = ("_aborted", "_ended", "end_offset", "first_offset", "open")
 
     def __init__(self) -> None:
-        self._open: dict[int, int] = {}
-        """Producer ids and first offsets; in the order of these, since the log is told in order."""
+        self.open: dict[int, int] = {}
+        """Producer ids of open transactions and where these begin; in the order of the log."""
         self._ended: deque[tuple[int, int]] = deque()
         """Offset of the marker, first offset: of transactions whose marker may not be committed."""
         self._aborted = tuple(array(_WIDE) for _ in range(_COLUMNS))
@@ -62,11 +61,6 @@ class Transactions:
         """Where the last one ends."""
 
     @property
-    def open(self) -> Mapping[int, int]:
-        """Producer ids of open transactions, and where these begin."""
-        return self._open
-
-    @property
     def aborted_count(self) -> int:
         """How many aborted transactions are remembered."""
         return len(self._aborted[0])
@@ -74,17 +68,17 @@ class Transactions:
     def on_batch(self, producer_id: int, base_offset: int, next_offset: int) -> int:
         """Records of a transaction are in the log; returns where the transaction begins."""
         self._note(base_offset, next_offset)
-        return self._open.setdefault(producer_id, base_offset)
+        return self.open.setdefault(producer_id, base_offset)
 
     def on_marker(self, producer_id: int, offset: int, *, commit: bool) -> None:
         """The producer's transaction ends at ``offset``; a marker without one changes nothing."""
         self._note(offset, offset + 1)
-        first = self._open.pop(producer_id, None)
+        first = self.open.pop(producer_id, None)
         if first is None:
             return
         self._ended.append((offset, first))
         if not commit:
-            stable = next(iter(self._open.values()), offset + 1)
+            stable = next(iter(self.open.values()), offset + 1)
             for column, value in zip(
                 self._aborted, (producer_id, first, offset, stable), strict=True
             ):
@@ -98,7 +92,7 @@ class Transactions:
         ended = self._ended
         while ended and ended[0][0] < high_watermark:
             ended.popleft()
-        stable = next(iter(self._open.values()), high_watermark)
+        stable = next(iter(self.open.values()), high_watermark)
         if ended:
             stable = min(stable, min(first for _, first in ended))
         return min(stable, high_watermark)
@@ -122,7 +116,7 @@ class Transactions:
 
     def truncate_before(self, log_start_offset: int) -> None:
         """Forget what ended before the log's beginning. What is open stays: its end is to come."""
-        if self.end_offset <= log_start_offset and not self._open:
+        if self.end_offset <= log_start_offset and not self.open:
             self.first_offset = self.end_offset = -1
         count = bisect_left(self._aborted[2], log_start_offset)
         if count:
@@ -143,7 +137,7 @@ class Transactions:
         return {
             "first_offset": self.first_offset,
             "end_offset": self.end_offset,
-            "open": list(self._open.items()),
+            "open": list(self.open.items()),
             "ended": list(self._ended),
             "aborted": [_to_text(column) for column in self._aborted],
         }
@@ -161,7 +155,7 @@ class Transactions:
             transactions.first_offset = _integer(data["first_offset"])
             transactions.end_offset = _integer(data["end_offset"])
             for producer_id, first_offset in data["open"]:
-                transactions._open[_integer(producer_id)] = _integer(first_offset)
+                transactions.open[_integer(producer_id)] = _integer(first_offset)
             for offset, first_offset in data["ended"]:
                 transactions._ended.append((_integer(offset), _integer(first_offset)))
             columns = tuple(_from_text(text) for text in data["aborted"])

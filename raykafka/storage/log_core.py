@@ -109,7 +109,7 @@ class LogCore:
 
     def in_transaction(self, producer_id: int) -> bool:
         """Whether the producer has a transaction open here."""
-        return self._producers.in_transaction(producer_id)
+        return producer_id in self._transactions.open
 
     def marker_is_due(self, producer_id: int, epoch: int) -> bool:
         """Whether a marker of that epoch has to be written; False where it has been.

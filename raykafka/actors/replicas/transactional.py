@@ -24,7 +24,7 @@ from raykafka.errors import (
     ServerBusyError,
     UnknownServerError,
 )
-from raykafka.log.batch_header import BatchHeader
+from raykafka.log.batch_header import CONTROL, BatchHeader
 from raykafka.model import Acks
 from raykafka.protocol.messages import ErrorResponse, ProduceRequest
 from raykafka.protocol.txn_messages import TxnPartition
@@ -35,6 +35,7 @@ MAX_PARKED: Final = 256
 """Batches of one producer that wait for the coordinator."""
 MAX_PARKED_BYTES: Final = 64 << 20
 """Bytes of all of them in one partition actor."""
+_ALL: Final = int(Acks.ALL)
 _LONGEST_S: Final = 30.0
 _NEVER: Final = 1 << 62
 
@@ -110,9 +111,11 @@ class TransactionGate:
         Raises the errors of ``ProducerStates.check``, ``ServerBusyError`` when too much waits.
         """
         producer_id, log = header.producer_id, replica.log
+        if log.in_transaction(producer_id):
+            return True
         waiting = self._waiting.get((replica, producer_id))
         if waiting is None:
-            if log.in_transaction(producer_id) or log.find_duplicate(header) is not None:
+            if log.find_duplicate(header) is not None:
                 return True
             self._check_room(len(payload))
             waiting = self._begin(replica, header, request, handle)
@@ -211,7 +214,7 @@ class TransactionGate:
 
 def check_special(request: ProduceRequest, header: BatchHeader) -> None:
     """Raise unless a batch that is not a plain one may come from a client."""
-    if header.is_control:
+    if header.flags & CONTROL:
         raise InvalidRecordError("control batches are written by servers only")
     if not request.transactional_id:
         raise InvalidRecordError(
@@ -219,7 +222,7 @@ def check_special(request: ProduceRequest, header: BatchHeader) -> None:
         )
     if header.producer_id < 0:
         raise InvalidRecordError("a transactional batch needs a producer id")
-    if request.acks != Acks.ALL:
+    if request.acks != _ALL:
         raise InvalidRequiredAcksError(
             f"acks is {request.acks}; transactional batches are written with -1 (all)"
         )
