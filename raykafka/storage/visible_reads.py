@@ -29,6 +29,8 @@ def read_visible(
     found = reader.read(offset, max_bytes, up_to)
     if not found:
         return VisibleBatches([], offset, True)
+    if not hidden[0].touches(offset, up_to):
+        return VisibleBatches(found, read_header(found[-1]).next_offset, True)
     seen = _visible(found, hidden)
     complete = len(seen) == len(found)
     next_offset = read_header(found[-1]).next_offset
@@ -48,6 +50,8 @@ def locate_visible(
     reader: LogReader, hidden: Hidden, offset: int, max_batches: int, up_to: int
 ) -> SegmentSlice | None:
     """See ``PartitionLog.locate_visible``."""
+    if not hidden[0].touches(offset, up_to):
+        return reader.locate(offset, max_batches, up_to)
 
     def choose(
         data: memoryview, base_offsets: Sequence[int], positions: Sequence[int]

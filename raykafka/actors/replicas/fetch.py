@@ -97,7 +97,8 @@ class PendingFetch:
 
     def on_committed(self, replica: Replica) -> None:
         """Answer if enough has been appended meanwhile."""
-        if self._missing > 1:
+        # What becomes stable was appended before, so its bytes tell a committed reader nothing.
+        if self._missing > 1 and not self.committed:
             appended = sum(each.appended_bytes for each in self._replicas) - self._parked_bytes
             if appended < self._missing:
                 return

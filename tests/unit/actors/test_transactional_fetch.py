@@ -140,6 +140,17 @@ class TestFetch:
 
         run(scenario())
 
+    def test_what_becomes_stable_counts_for_who_waits_for_more(self, tmp_path: Path) -> None:
+        async def scenario() -> None:
+            async with ActorHarness(tmp_path) as actor:
+                producer = await filled(actor)
+                await producer.sent(b"x" * 5000)
+                waiting = actor.fetch((0, 5), isolation=1, min_bytes=5000, max_wait_ms=60_000)
+                await producer.end(commit=True)
+                assert values(waiting) == [b"open", b"x" * 5000]
+
+        run(scenario())
+
     def test_an_abort_moves_readers_on_without_a_record(self, tmp_path: Path) -> None:
         async def scenario() -> None:
             async with ActorHarness(tmp_path) as actor:
