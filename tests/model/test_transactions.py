@@ -33,6 +33,7 @@ from raykafka.txn.machine import TransactionMachine
 from raykafka.txn.records import (
     LAST_EPOCH,
     NOBODY,
+    EndedTransaction,
     ProducerIdentity,
     TransactionChanged,
     TransactionPartition,
@@ -106,7 +107,7 @@ class Transactions(RuleBasedStateMachine):
         self.producers: list[Producer] = []
         self.told: dict[tuple[str, ProducerIdentity], bool] = {}
         self.decided: dict[tuple[str, ProducerIdentity], bool] = {}
-        self.given: set[ProducerIdentity] = set()
+        self.given: dict[ProducerIdentity, Producer] = {}
         self.next_producer_id = 0
 
     # --- the shell --------------------------------------------------------------------------------
@@ -212,8 +213,7 @@ class Transactions(RuleBasedStateMachine):
 
     def give(self, producer: Producer, identity: ProducerIdentity) -> None:
         """The producer hears who it is; everybody else who used the id is fenced by now."""
-        assert identity == producer.identity or identity not in self.given, "given to two"
-        self.given.add(identity)
+        assert self.given.setdefault(identity, producer) is producer, "given to two"
         producer.identity = identity
         if producer not in self.producers:
             self.producers.append(producer)
@@ -291,17 +291,19 @@ class Transactions(RuleBasedStateMachine):
                 self.owe(answer.markers)
                 # An identity that keeps a prepared transaction ends that one.
                 ended = self.ended_by(producer.name, identity)
-                assert ended is not None
-                assert self.told.setdefault((producer.name, ended), commit) is commit
-                if answer.successor != NOBODY and producer.identity == identity:
-                    self.given.discard(answer.successor)
+                assert self.told.setdefault((producer.name, ended.transaction), commit) is commit
+                if answer.successor == NOBODY:
+                    return
+                assert ended.requested or not fenced, "aborted for another producer"
+                if producer.identity == identity:
                     self.give(producer, answer.successor)
 
+        fenced = producer.fenced and identity == producer.identity
         records = self.submit(command, on_answer)
         if identity == producer.identity:
             self.check_fenced(producer, command, records)
 
-    def ended_by(self, name: str, identity: ProducerIdentity) -> ProducerIdentity | None:
+    def ended_by(self, name: str, identity: ProducerIdentity) -> EndedTransaction:
         for record in reversed(self.log[: self.committed]):
             ended = record.state.ended
             if (
@@ -309,8 +311,8 @@ class Transactions(RuleBasedStateMachine):
                 and ended is not None
                 and identity in (ended.owner, ended.transaction)
             ):
-                return ended.transaction
-        return None
+                return ended
+        raise AssertionError("an end that no record tells of")
 
     # --- time, logs and markers -------------------------------------------------------------------
 
