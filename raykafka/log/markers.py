@@ -7,6 +7,8 @@ the file: nulls, and in columns that may not be null what comes nearest to nothi
 
 from __future__ import annotations
 
+import functools
+
 import pyarrow as pa
 
 from raykafka.log.batch import EncodedBatch, encode_batch
@@ -25,7 +27,7 @@ def encode_marker(
 ) -> EncodedBatch:
     """The marker in a topic's newest storage schema, with the time at which it is written."""
     columns = [pa.array([now_ms], pa.int64()).view(schema.field(0).type)]
-    columns += [_nothing(field) for field in list(schema)[1:]]
+    columns += _rest(schema)
     return encode_batch(
         pa.RecordBatch.from_arrays(columns, schema=schema),
         partition,
@@ -36,6 +38,12 @@ def encode_marker(
         transactional=True,
         commit=commit,
     )
+
+
+@functools.lru_cache(maxsize=256)
+def _rest(schema: pa.Schema) -> tuple[pa.Array, ...]:
+    """One row of every column but the first."""
+    return tuple(_nothing(field) for field in list(schema)[1:])
 
 
 def _nothing(field: pa.Field) -> pa.Array:
