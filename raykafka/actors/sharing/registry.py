@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -163,7 +163,7 @@ class ShareRegistry:
 
     def on_dead_letters(self, shared: SharedPartition, letters: list[DeadLetter]) -> None:
         """See ``Owner``."""
-        self._spawn(self._write_dead_letters(shared, letters))
+        self._spawn(self._write_dead_letters, shared, letters)
 
     def on_gone(self, shared: SharedPartition, error: RaykafkaError) -> None:
         """See ``Owner``."""
@@ -215,21 +215,21 @@ class ShareRegistry:
 
     def _drop_unused(self, shared: SharedPartition) -> None:
         if not shared.users and not shared.dead_letters and shared.gone is None:
-            self._spawn(self._drop_written(shared))
+            self._spawn(self._drop_written, shared)
 
     async def _drop_written(self, shared: SharedPartition) -> None:
         await self._write_rest(shared)
         if not shared.users and not shared.dead_letters:
             self._drop(shared, NotLeaderOrFollowerError("nobody used the share partition"))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.ensure_future(_logged(work))
+    def _spawn(self, work: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
+        task = asyncio.ensure_future(_logged(work, *arguments))
         self._work.add(task)
         task.add_done_callback(self._work.discard)
 
 
-async def _logged(work: Coroutine[Any, Any, None]) -> None:
+async def _logged(work: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
     try:
-        await work
+        await work(*arguments)
     except Exception:
         logger.exception("work for a share group failed")

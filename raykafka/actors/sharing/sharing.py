@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from raykafka.actors.peers import Peers
@@ -46,6 +46,10 @@ logger = logging.getLogger(__name__)
 
 MAX_REQUESTS: Final = 10_000
 """Requests of share consumers that one actor works on or lets wait."""
+
+
+Serve = Callable[[Any, Member, Reply], Coroutine[Any, Any, None]]
+"""Serves one request of a member."""
 
 
 class _Look:
@@ -93,17 +97,14 @@ class Sharing:
         _check(request.group_id, request.partitions)
         if request.max_records < 1:
             raise InvalidRequestError(f"max_records is at least 1, not {request.max_records}")
-        self._serve(
-            self._fetch(request, self._registry.member(request.member_id, reply), reply), reply
-        )
+        self._serve(self._fetch, request, reply)
 
     def handle_acknowledge(
         self, request: ShareAcknowledgeRequest, payload: Any, reply: Reply
     ) -> None:
         """SHARE_ACKNOWLEDGE. Raises ``InvalidRequestError``, ``ServerBusyError``."""
         _check(request.group_id, request.partitions)
-        member = self._registry.member(request.member_id, reply)
-        self._serve(self._acknowledge(request, member, reply), reply)
+        self._serve(self._acknowledge, request, reply)
 
     # --- requests ---------------------------------------------------------------------------------
 
@@ -147,11 +148,11 @@ class Sharing:
         ]
         reply(ShareAcknowledgeResponse(partitions, _lock_ms(found.values())))
 
-    def _serve(self, work: Coroutine[Any, Any, None], reply: Reply) -> None:
+    def _serve(self, serve: Serve, request: Any, reply: Reply) -> None:
         if len(self._requests) >= MAX_REQUESTS:
-            work.close()
             raise ServerBusyError(f"{MAX_REQUESTS} requests of share consumers wait; try again")
-        task = asyncio.ensure_future(_answered(work, reply))
+        member = self._registry.member(request.member_id, reply)
+        task = asyncio.ensure_future(_answered(serve, request, member, reply))
         self._requests.add(task)
         task.add_done_callback(self._requests.discard)
 
@@ -301,9 +302,9 @@ async def _wait(found: Iterable[SharedPartition], left_ms: int) -> None:
             shared.leave(look)
 
 
-async def _answered(work: Coroutine[Any, Any, None], reply: Reply) -> None:
+async def _answered(serve: Serve, request: Any, member: Member, reply: Reply) -> None:
     try:
-        await work
+        await serve(request, member, reply)
     except RaykafkaError as error:
         reply(ErrorResponse(error.code, error.message))
     except Exception:

@@ -161,6 +161,8 @@ class ShareFetcher:
         columns = self._topics.fetch_columns({place.topic for place, _ in found})
         connection = self._connections.get(endpoint)
         if connection is None:
+            for place, _ in found:
+                self._topics.refresh(place.topic)
             self._retries.at(self._connections.retry_at_ms(endpoint))
             return
         config = self._config
