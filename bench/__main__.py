@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from bench.groups.run import run as run_groups
 from bench.headline.cases import CASES
 from bench.headline.run import run as run_headline
 from bench.load import results, runner, suite, workload
@@ -109,6 +110,15 @@ def typed(runs: int, out: Path) -> None:
     with console.status("starting") as status:
         run_typed(out / "full", runs, status.update)
     click.echo((out / "full" / "typed.md").read_text())
+
+
+@main.command()
+@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
+@scale_option
+def groups(rounds: int, scale: float) -> None:
+    """Consumer groups: how fast they settle and commit, and get over a killed coordinator."""
+    for name, value in run_groups(rounds=rounds, scale=scale).items():
+        click.echo(f"{name:45} {value:8.3f}")
 
 
 @main.command(name="run")

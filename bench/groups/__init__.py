@@ -1,0 +1,1 @@
+"""How consumer groups bear changes, commits, and coordinators that are killed."""
