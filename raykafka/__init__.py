@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from raykafka.client.aio import AsyncAdmin as AsyncAdmin
     from raykafka.client.aio import AsyncConsumer as AsyncConsumer
     from raykafka.client.aio import AsyncProducer as AsyncProducer
+    from raykafka.client.aio import AsyncShareConsumer as AsyncShareConsumer
     from raykafka.client.consumer import Consumer as Consumer
     from raykafka.client.consuming.rebalance_listener import (
         ConsumerRebalanceListener as ConsumerRebalanceListener,
@@ -49,6 +50,7 @@ _MODULE_OF = {
     "AsyncAdmin": "raykafka.client.aio",
     "AsyncConsumer": "raykafka.client.aio",
     "AsyncProducer": "raykafka.client.aio",
+    "AsyncShareConsumer": "raykafka.client.aio",
     "Cluster": "raykafka.runtime",
     "ConfigChange": "raykafka.protocol.messages",
     "ConfigResource": "raykafka.protocol.messages",

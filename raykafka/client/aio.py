@@ -5,3 +5,4 @@ from __future__ import annotations
 from raykafka.client.asynchronous.admin import AsyncAdmin as AsyncAdmin
 from raykafka.client.asynchronous.consumer import AsyncConsumer as AsyncConsumer
 from raykafka.client.asynchronous.producer import AsyncProducer as AsyncProducer
+from raykafka.client.asynchronous.share_consumer import AsyncShareConsumer as AsyncShareConsumer

@@ -13,6 +13,7 @@ from raykafka.client.cluster.bootstrap import Bootstrap
 from raykafka.client.cluster.deadline import Deadline
 from raykafka.client.consuming.polled_tables import as_batch, as_table, checked_metadata
 from raykafka.client.sharing.arguments import types_of, where
+from raykafka.client.sharing.share_fetcher import Outcomes
 from raykafka.client.sharing.share_parts import ShareParts, assemble
 from raykafka.client.sharing.share_records import ShareBatch, ShareRecord, ShareRecords, ShareRows
 from raykafka.client.sharing.share_session import Assignment
@@ -22,16 +23,12 @@ from raykafka.errors import (
     ClientClosedError,
     IllegalStateError,
     InvalidRequestError,
-    RaykafkaError,
     RequestTimedOutError,
 )
 from raykafka.model import AcknowledgeType, TopicPartition
 
 CLOSE_TIMEOUT_MS: Final = 10_000
 _LONGEST_WAIT_MS: Final = 60_000
-
-Outcomes = dict[TopicPartition, "RaykafkaError | None"]
-"""By partition: None where every acknowledgement was taken, else why one was not."""
 
 
 class ShareConsumer:
@@ -140,21 +137,34 @@ class ShareConsumer:
     def poll_table(
         self, timeout_ms: int = 0, max_records: int | None = None, metadata: Iterable[str] = ()
     ) -> pa.Table | None:
-        """Like ``poll``, as one table; None when no record came.
+        """Like ``poll``, as one table, None when no record came; see ``acknowledge_rows``.
 
-        Acknowledge its rows with ``acknowledge_rows``. Raises ``IllegalStateError`` when topics
+        Raises ``IllegalStateError`` when topics
         that are read together differ in a column's type; their records are outstanding then.
         """
         batches = self.poll_batches(timeout_ms, max_records, metadata)
         return as_table([each.batch for each in batches]) if batches else None
+
+    def put_back(self) -> None:
+        """Have the next poll return the records of the last one again.
+
+        Raises ``IllegalStateError`` where one of them has been acknowledged.
+        """
+        with self._exclusive():
+            if not all(map(self._acknowledgements.is_outstanding, self._polled)):
+                raise IllegalStateError("records of the last poll have been acknowledged")
+            for rows in reversed(self._polled):
+                self._acknowledgements.withdraw(rows)
+                self._fetcher.ready.appendleft(rows)
+            self._polled = []
 
     def __iter__(self) -> Iterator[ShareRecord]:
         """Record after record; polls again when those at hand are through.
 
         Ends after ``consumer_timeout_ms`` without a record (by default never), or on ``wakeup``.
         """
-        timeout_ms = self._config.consumer.consumer_timeout_ms
-        while rows := self._poll(None if timeout_ms < 0 else timeout_ms, None):
+        limit_ms = self._config.consumer.consumer_timeout_ms
+        while rows := self._poll(None if limit_ms < 0 else limit_ms, None):
             for run in rows:
                 yield from ShareRecords([run])
 
@@ -165,8 +175,8 @@ class ShareConsumer:
     ) -> None:
         """Say what became of a record, or of all records of a batch.
 
-        It is sent with the next ``poll`` or ``commit``. Raises ``IllegalStateError`` in implicit
-        mode, and for what is not outstanding.
+        Sent with the next ``poll`` or ``commit``. Raises ``IllegalStateError`` in implicit mode and
+        for what is not outstanding.
         """
         self._acknowledge(what, bytes([AcknowledgeType(type)]))
 
@@ -313,8 +323,7 @@ class ShareConsumer:
             return self._polled
 
     def _wait_ready(self, deadline: Deadline, max_records: int) -> None:
-        fetcher = self._fetcher
-        first = True
+        fetcher, first = self._fetcher, True
         while not fetcher.ready:
             if fetcher.error is not None:
                 error, fetcher.error = fetcher.error, None
@@ -331,8 +340,7 @@ class ShareConsumer:
         fetcher.tell()
 
     def _take(self, limit: int) -> list[ShareRows]:
-        taken: list[ShareRows] = []
-        ready = self._fetcher.ready
+        taken, ready = list[ShareRows](), self._fetcher.ready
         while ready and limit > 0:
             rows = ready.popleft()
             if rows.count > limit:

@@ -39,6 +39,23 @@ class Acknowledgements:
         spans.put(span)
         self.outstanding += rows.count
 
+    def withdraw(self, rows: ShareRows) -> None:
+        """The application does not get these records after all; none has been acknowledged."""
+        spans = self._delivered[rows.place]
+        spans.put(Span(rows.base_offset, rows.end_offset, RecordState.ACKNOWLEDGED))
+        self.outstanding -= rows.count
+
+    def is_outstanding(self, rows: ShareRows) -> bool:
+        """Whether nothing has been said of any of these records."""
+        spans = self._delivered.get(rows.place, SpanMap())
+        found = spans.overlapping(rows.base_offset, rows.end_offset)
+        held = sum(
+            min(span.end, rows.end_offset) - max(span.first, rows.base_offset)
+            for span in found
+            if span.state is RecordState.ACQUIRED
+        )
+        return held == rows.count
+
     def acknowledge(self, place: TopicPartition, first: int, end: int, types: bytes) -> None:
         """The records from ``first`` to before ``end`` are done with; ``types`` as on the wire.
 

@@ -38,7 +38,7 @@ from raykafka.protocol.share_messages import (
 )
 
 Outcomes = dict[TopicPartition, "RaykafkaError | None"]
-"""What became of the acknowledgements of each partition."""
+"""By partition: None where every acknowledgement was taken, else why one was not."""
 Said = Mapping[TopicPartition, list[AcknowledgementBatch]]
 
 _LATE_MS: Final = 2000
