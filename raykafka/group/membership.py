@@ -1,8 +1,9 @@
 """Members come, stay and go (KIP-848; static members: KIP-345).
 
-Differences from Kafka: a member that joins although the coordinator still knows it goes on from
-what it has, and a static member that leaves for now has let its partitions go, so that others may
-have them when the target changes before it comes back.
+Differences from Kafka: a member that joins although the coordinator still knows it has given
+everything up, and gets a new epoch, so that nothing of its former life is taken for its own; and a
+static member that leaves for now has let its partitions go, so that others may have them when the
+target changes before it comes back.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
+
+import msgspec
 
 from raykafka.errors import CoordinatorLoadInProgressError
 from raykafka.group.assignment import Assignment
@@ -26,6 +29,7 @@ from raykafka.group.deadlines import Deadlines
 from raykafka.group.reconciliation import reconcile
 from raykafka.group.records import (
     CurrentAssignment,
+    GroupMetadata,
     MemberMetadata,
     Record,
     TargetAssignment,
@@ -165,7 +169,7 @@ class Membership:
             check_instance(group, command.member_id, command.instance_id)
             check_epoch(known.current, command)
         current = CurrentAssignment(command.group_id, command.member_id, 0, 0)
-        if known is not None and known.current.member_epoch >= 0:
+        if known is not None and command.member_epoch:
             current = known.current
         base = known or replaced
         metadata = _merged(base.metadata if base is not None else None, command)
@@ -185,7 +189,12 @@ class Membership:
         if target and sender.known is None:
             records.append(TargetAssignment(group.group_id, command.member_id, target))
         if not self._has_changed(group, sender):
-            return _Step(target, group.assignment_epoch, records)
+            epoch = group.assignment_epoch
+            if command.member_epoch == 0 and sender.known is not None:
+                metadata = self._next_epoch(group)
+                records.append(metadata)
+                epoch = metadata.epoch
+            return _Step(target, epoch, records)
         if self._around.topics.by_name is None:
             raise CoordinatorLoadInProgressError("the coordinator does not know the topics yet")
         members = {name: member.metadata for name, member in group.members.items()}
@@ -203,6 +212,15 @@ class Membership:
         return _Step(
             done.targets[command.member_id], done.metadata.assignment_epoch, records + done.records
         )
+
+    @staticmethod
+    def _next_epoch(group: Group) -> GroupMetadata:
+        """For a member that begins another life; everybody's target stays as it is."""
+        metadata = group.metadata
+        if metadata is None or metadata.epoch != metadata.assignment_epoch:
+            raise CoordinatorLoadInProgressError("the coordinator does not know the topics yet")
+        epoch = metadata.epoch + 1
+        return msgspec.structs.replace(metadata, epoch=epoch, assignment_epoch=epoch)
 
     def _has_changed(self, group: Group, sender: _Sender) -> bool:
         """Whether the group needs another target assignment."""

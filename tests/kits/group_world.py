@@ -180,7 +180,7 @@ class Member:
 
     def owns(self, pair: Pair) -> bool:
         """As far as the member knows, and while it may think so."""
-        fresh = self.world.now_ms - self.confirmed_ms <= SESSION_MS
+        fresh = self.world.now_ms - self.confirmed_ms < SESSION_MS
         return self.alive and fresh and not self.fenced and pair in self.owned
 
     def step(self) -> None:
@@ -188,7 +188,7 @@ class Member:
         now_ms = self.world.now_ms
         if not self.alive or now_ms < self.paused_until_ms:
             return
-        if self.epoch > 0 and now_ms - self.confirmed_ms > SESSION_MS:
+        if self.epoch > 0 and now_ms - self.confirmed_ms >= SESSION_MS:
             self.forget()
         if self.releasing and now_ms >= self.release_at_ms:
             self.owned -= self.releasing
