@@ -25,8 +25,8 @@ from raykafka.testing.chaos.ray_nodes import RayNodes
 NODES: Final = 3
 NAME: Final = "chaos"
 TOPIC: Final = "chaos"
-DISK_BYTES: Final = 1 << 30
-"""Size of each broker's disk, where it gets one of its own."""
+DISK_BYTES: Final = 4 << 30
+"""Size of each broker's disk, where it gets one of its own; memory is taken as it fills."""
 START_S: Final = 90.0
 _POLL_S: Final = 0.05
 _UP: Final = "from raykafka.cli.main import main; main()"
