@@ -160,22 +160,29 @@ class Consumer(GroupConsumer):
         """
         self._reader.wake()
 
-    def close(self, leave_group: bool = True, timeout_ms: int = CLOSE_TIMEOUT_MS) -> None:
+    def close(
+        self,
+        leave_group: bool = True,
+        timeout_ms: int = CLOSE_TIMEOUT_MS,
+        autocommit: bool = True,
+    ) -> None:
         """Close every connection; whatever is called afterwards raises ``ClientClosedError``.
 
-        A member of a group commits its positions with ``enable_auto_commit``, gives its partitions
-        up and leaves, all within ``timeout_ms``; one with a ``group_instance_id`` leaves for now
-        and is expected back. Without ``leave_group`` the coordinator is not told, and the
-        partitions wait for the session to end. Raises what the rebalance listener raises.
+        A member of a group commits its positions with ``enable_auto_commit``, unless ``autocommit``
+        is False, gives its partitions up and leaves, all within ``timeout_ms``; one with a
+        ``group_instance_id`` leaves for now and is expected back. Without ``leave_group`` the
+        coordinator is not told, and the partitions wait for the session to end. Raises what the
+        rebalance listener raises.
 
-        Idempotent. While another thread is in ``poll``, call ``wakeup`` there first.
+        A ``with`` block that an exception leaves closes without ``autocommit``: what was in hand is
+        read again. Idempotent. While another thread is in ``poll``, call ``wakeup`` there first.
         """
         if self._closed:
             return
         with self._exclusive():
             try:
                 if self._group is not None:
-                    self._group.close(timeout_ms, leave=leave_group)
+                    self._group.close(timeout_ms, leave=leave_group, commit=autocommit)
             finally:
                 self._closed = True
                 self._metadata.close()
@@ -185,8 +192,8 @@ class Consumer(GroupConsumer):
     def __enter__(self) -> Consumer:
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close(autocommit=kind is None)
 
 
 def _check_limit(name: str, limit: int) -> None:

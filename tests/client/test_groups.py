@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -515,6 +516,34 @@ def test_iteration_commits_in_the_middle_of_a_batch(
             break
     committed = consumer.committed(TopicPartition(narrow, 0))
     assert committed in (11, 12)
+
+
+def test_what_was_in_hand_when_an_exception_came_is_read_again(
+    cluster: LocalCluster, make: Callable[..., Consumer], topic: str, group: str
+) -> None:
+    send(cluster, topic, 4)
+    broken = make(topic, group_id=group)
+    with pytest.raises(ZeroDivisionError), broken:
+        1 / next(broken).offset
+    again = make(topic, group_id=group)
+    assert len(_drain_all(again, 4)) == 4
+
+
+def test_a_consumer_that_is_dropped_is_no_member_for_ever(
+    cluster: LocalCluster, make: Callable[..., Consumer], topic: str, group: str
+) -> None:
+    dropped = Consumer(cluster.bootstrap, group_id=group)
+    dropped.subscribe([topic])
+    settle(dropped)
+    member, *sockets = dropped._group, dropped._metadata, dropped._connections
+    del dropped
+    gc.collect()
+    settle(make(topic, group_id=group))
+    assert member is not None
+    member.positions.offsets.close()
+    member.heartbeats.stop()
+    for each in sockets:
+        each.close()
 
 
 def test_nothing_is_committed_without_being_asked_for(

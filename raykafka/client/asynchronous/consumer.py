@@ -49,8 +49,8 @@ class AsyncConsumer(AsyncGroupConsumer):
     async def __aenter__(self) -> AsyncConsumer:
         return self
 
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self.close()
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        await self.close(autocommit=kind is None)
 
     def __aiter__(self) -> AsyncConsumer:
         return self
@@ -171,7 +171,12 @@ class AsyncConsumer(AsyncGroupConsumer):
         """See ``Consumer.metrics``."""
         return await self._call(self._consumer.metrics)
 
-    async def close(self, leave_group: bool = True, timeout_ms: int = CLOSE_TIMEOUT_MS) -> None:
+    async def close(
+        self,
+        leave_group: bool = True,
+        timeout_ms: int = CLOSE_TIMEOUT_MS,
+        autocommit: bool = True,
+    ) -> None:
         """See ``Consumer.close``. Calls under way end first, at once. Idempotent."""
         if self._closed:
             return
@@ -181,7 +186,7 @@ class AsyncConsumer(AsyncGroupConsumer):
 
         def work() -> None:
             self._rewind(offsets)  # what was not returned is not committed
-            self._consumer.close(leave_group, timeout_ms)
+            self._consumer.close(leave_group, timeout_ms, autocommit)
 
         try:
             await asyncio.get_running_loop().run_in_executor(self._thread, work)

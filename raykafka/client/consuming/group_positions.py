@@ -45,9 +45,11 @@ class GroupPositions:
         self._subscription = subscription
         self._identity = identity
         self._clock = clock
+        self.automatic = config.enable_auto_commit
+        """Whether positions are committed without being asked for."""
         self.due_ms = _NEVER_MS
         """Monotonic time of the next automatic commit."""
-        if config.enable_auto_commit:
+        if self.automatic:
             self.due_ms = clock.monotonic_ms() + config.auto_commit_interval_ms
         self.offsets = GroupOffsets(
             calls,
@@ -129,7 +131,7 @@ class GroupPositions:
 
     def commit_if_automatic(self, places: Iterable[TopicPartition], timeout_ms: int) -> None:
         """The automatic commit before partitions are given up; that it failed is logged."""
-        offsets = self.consumed(places) if self._config.enable_auto_commit else {}
+        offsets = self.consumed(places) if self.automatic else {}
         if not offsets:
             return
         try:

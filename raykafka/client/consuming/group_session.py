@@ -140,9 +140,10 @@ class GroupSession:
         if errors:
             raise errors[0]
 
-    def close(self, timeout_ms: int, *, leave: bool) -> None:
-        """Commit, leave and end the threads."""
+    def close(self, timeout_ms: int, *, leave: bool, commit: bool) -> None:
+        """Commit if that is automatic, leave, and end the threads."""
         deadline = Deadline(self._clock, timeout_ms)
+        self.positions.automatic &= commit
         try:
             if self._subscription.managed:
                 self.leave(timeout_ms, tell=leave)

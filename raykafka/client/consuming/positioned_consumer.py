@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -59,6 +60,9 @@ class PositionedConsumer:
         self._fetcher = parts.fetcher
         self._reader = parts.reader
         self._group = parts.group
+        if parts.group is not None:
+            # One that is dropped without having been closed must not stay a member for ever.
+            weakref.finalize(self, parts.group.heartbeats.abandon).atexit = False
 
     def assignment(self) -> set[TopicPartition]:
         """The partitions assigned."""

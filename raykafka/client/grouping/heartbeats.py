@@ -106,10 +106,14 @@ class Heartbeats:
                 self.changed.wait(deadline.remaining_ms(timeout_ms) / 1000)
             return self.membership.state is not MemberState.LEAVING
 
-    def stop(self) -> None:
-        """End the thread, without leaving the group."""
+    def abandon(self) -> None:
+        """Let the thread end, some time; the member's session then ends, too."""
         self._stopping = True
         self._connections.wake()
+
+    def stop(self) -> None:
+        """End the thread, without leaving the group."""
+        self.abandon()
         if self._thread is not None:
             self._thread.join()
         self._connections.close()
@@ -123,6 +127,8 @@ class Heartbeats:
                 self._step()
         except ClientClosedError:
             return
+        finally:
+            self._connections.close()
 
     def _step(self) -> None:
         """Send what is due, or wait for answers, for news, or for something to be due."""
