@@ -12,8 +12,9 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from raykafka.errors import InvalidRecordStateError, InvalidRequestError
+from raykafka.errors import InvalidRecordStateError
 from raykafka.model import AcknowledgeType
+from raykafka.share.leases import Leases
 from raykafka.share.spans import NEVER, NOBODY, TERMINAL, RecordState, Span, SpanMap
 from raykafka.share.state import StateBatch, batches_of
 from raykafka.share.values import (
@@ -23,13 +24,10 @@ from raykafka.share.values import (
     Changes,
     DeadLetter,
     ShareLimits,
+    check_types,
 )
 
-_LEASE_STEP_MS: Final = 100
-"""Leases that end within the same step end together; none ends early."""
 _RUNS: Final = re.compile(rb"(.)\1*", re.DOTALL)
-_ALONE_MAX: Final = 500
-_KNOWN_TYPES: Final = frozenset(AcknowledgeType)
 
 
 class SharePartition:
@@ -48,8 +46,7 @@ class SharePartition:
         """Where the log has been cut since; -1 as long as it has not been."""
         self._spans = SpanMap()
         self._available = 0
-        self._leases: dict[int, int] = {}
-        """Records acquired by the time at which their leases end."""
+        self._leases = Leases()
         self._dead: list[DeadLetter] = []
         self._changed: list[tuple[int, int]] = []
         self._written_start = start_offset
@@ -72,12 +69,12 @@ class SharePartition:
     @property
     def next_deadline_ms(self) -> int | None:
         """When the next lease ends."""
-        return min(self._leases) if self._leases else None
+        return self._leases.next_ms
 
     @property
     def acquired(self) -> int:
         """Records that members work on."""
-        return sum(self._leases.values())
+        return self._leases.total
 
     @property
     def has_changes(self) -> bool:
@@ -99,14 +96,25 @@ class SharePartition:
     # --- acquiring --------------------------------------------------------------------------------
 
     def acquire(
-        self, member: str, first: int, end: int, max_records: int, *, now_ms: int
+        self,
+        member: str,
+        first: int,
+        end: int,
+        max_records: int,
+        *,
+        now_ms: int,
+        holes: Sequence[tuple[int, int]] = (),
     ) -> list[Acquired]:
         """Give ``member`` up to ``max_records`` of the records from ``first`` to before ``end``.
 
-        The log holds all of them. What nobody has acquired so far begins at ``end_offset``. Records
-        that have failed often are given in smaller portions, and alone at last, so that one bad
-        record does not take its neighbours with it.
+        The log holds all of them but for the offsets in ``holes`` (first, and what follows the
+        last), where markers of transactions stand, or what was aborted: nobody gets these. What has
+        not been acquired so far begins at ``end_offset``. Records that have failed often are given
+        in smaller portions, and alone at last, so that one bad record does not take its neighbours
+        with it.
         """
+        for hole in holes:
+            self.skip(*hole)
         found: list[Acquired] = []
         until_ms = self._lease(now_ms)
         left = max_records
@@ -116,16 +124,35 @@ class SharePartition:
                     break
                 if span.state is RecordState.AVAILABLE:
                     left -= self._acquire_again(span, member, first, end, left, until_ms, found)
-        start = max(first, self.end_offset)
-        room = self.limits.max_record_locks - self.in_flight
-        count = min(end - start, left, room)
-        if start == self.end_offset and count > 0:
-            state = RecordState.ACQUIRED
-            self._spans.append(Span(start, start + count, state, 1, member, until_ms))
-            self._leases[until_ms] = self._leases.get(until_ms, 0) + count
-            self.end_offset = start + count
-            found.append(Acquired(start, start + count - 1, 1))
+        if first <= self.end_offset:
+            self._acquire_new(member, end, left, until_ms, holes, found)
+            self._advance()
         return found
+
+    def _acquire_new(
+        self,
+        member: str,
+        end: int,
+        left: int,
+        until_ms: int,
+        holes: Sequence[tuple[int, int]],
+        found: list[Acquired],
+    ) -> None:
+        """Acquire from the end offset on, passing over holes."""
+        left = min(left, self.limits.max_record_locks - self.in_flight)
+        for low, high in (*holes, (end, end)):
+            at = self.end_offset
+            count = min(low - at, left)
+            if count > 0:
+                state = RecordState.ACQUIRED
+                self._spans.append(Span(at, at + count, state, 1, member, until_ms))
+                self._leases.add(until_ms, count)
+                self.end_offset = at + count
+                left -= count
+                found.append(Acquired(at, at + count - 1, 1))
+            if self.end_offset < low:
+                return
+            self.skip(low, high)
 
     def _acquire_again(
         self,
@@ -142,10 +169,10 @@ class SharePartition:
         if span.delivery_count >= self.limits.delivery_limit:  # the limit has been lowered
             self._give_up(start, stop, DELIVERED_TOO_OFTEN)
             return 0
-        careful = span.delivery_count >= self._careful_from
+        careful = span.delivery_count >= self.limits.careful_from
         if careful and found:
             return left  # not together with others
-        stop = min(stop, start + min(left, self._portion(span.delivery_count)))
+        stop = min(stop, start + min(left, self.limits.portion(span.delivery_count)))
         for part in self._spans.within(start, stop):
             part.state = RecordState.ACQUIRED
             part.delivery_count += 1
@@ -154,27 +181,14 @@ class SharePartition:
             found.append(Acquired(part.first, part.end - 1, part.delivery_count))
         count = stop - start
         self._available -= count
-        self._leases[until_ms] = self._leases.get(until_ms, 0) + count
+        self._leases.add(until_ms, count)
         self._spans.join(start, stop)
         return left if careful else count
-
-    @property
-    def _careful_from(self) -> int:
-        return max(1, (self.limits.delivery_limit + 1) // 2)
-
-    def _portion(self, delivery_count: int) -> int:
-        """How many records that were delivered so often may be given together."""
-        limit = self.limits.delivery_limit
-        if delivery_count < self._careful_from:
-            return self.limits.max_record_locks
-        if delivery_count >= limit - 1:
-            return 1
-        return max(1, _ALONE_MAX >> (4 * (delivery_count - self._careful_from + 1)))
 
     def skip(self, first: int, end: int) -> None:
         """There are no records from ``first`` to before ``end`` in the log, nor will there be.
 
-        Markers of transactions take offsets, and for read-committed groups aborted records do.
+        Nothing changes for what lies behind the end offset, unless it begins there.
         """
         for span in self._spans.overlapping(first, end):
             if span.state is RecordState.AVAILABLE:
@@ -213,12 +227,7 @@ class SharePartition:
         Kafka passes over whatever lies before the start offset; here a member whose lease ended is
         told so also when another one has accepted the record meanwhile.
         """
-        count = last - first + 1
-        if count <= 0 or len(types) not in (1, count) or not _KNOWN_TYPES.issuperset(types):
-            raise InvalidRequestError(
-                f"an acknowledgement of {first} to {last} has one type or one for each record, "
-                f"and types from 1 to 4, not {types[:8]!r}"
-            )
+        check_types(first, last, types)
         start = max(first, self._log_start)
         self._check_held(member, start, last + 1)
         if len(types) == 1:
@@ -242,8 +251,7 @@ class SharePartition:
 
     def on_tick(self, *, now_ms: int) -> bool:
         """End the leases that are over; whether any was."""
-        over = [until_ms for until_ms in self._leases if until_ms <= now_ms]
-        if not over:
+        if not self._leases.are_over(now_ms):
             return False
         for span in list(self._spans):
             if span.state is RecordState.ACQUIRED and span.until_ms <= now_ms:
@@ -275,7 +283,7 @@ class SharePartition:
             for span in self._spans.within(first, end):
                 self._forget(span)
                 span.until_ms = until_ms
-                self._leases[until_ms] = self._leases.get(until_ms, 0) + len(span)
+                self._leases.add(until_ms, len(span))
             self._spans.join(first, end)
             return
         for span in self._spans.within(first, end):
@@ -362,19 +370,12 @@ class SharePartition:
             self._dead.append(DeadLetter(first, end - 1, batch.delivery_count, cause))
 
     def _lease(self, now_ms: int) -> int:
-        """When a lease that begins now ends."""
-        duration_ms = self.limits.lock_duration_ms
-        step = max(1, min(_LEASE_STEP_MS, duration_ms // 10))
-        return -(-(now_ms + duration_ms) // step) * step
+        return self._leases.end_of(now_ms, self.limits.lock_duration_ms)
 
     def _forget(self, span: Span) -> None:
         """The records of ``span`` are not counted where they were any more."""
         if span.state is RecordState.ACQUIRED:
-            left = self._leases[span.until_ms] - len(span)
-            if left:
-                self._leases[span.until_ms] = left
-            else:
-                del self._leases[span.until_ms]
+            self._leases.remove(span.until_ms, len(span))
         elif span.state is RecordState.AVAILABLE:
             self._available -= len(span)
 

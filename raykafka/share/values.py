@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from raykafka.errors import InvalidRequestError
+from raykafka.model import AcknowledgeType
 from raykafka.share.state import StateBatch
 
 REJECTED: Final = "Offset rejected by client."
 DELIVERED_TOO_OFTEN: Final = "Offset delivery count exceeded the threshold."
 """Causes as Kafka words them in the header ``__dlq.errors.message``."""
+
+_CAREFUL_PORTION: Final = 31
+_KNOWN_TYPES: Final = frozenset(AcknowledgeType)
 
 
 class ShareLimits(NamedTuple):
@@ -21,6 +26,19 @@ class ShareLimits(NamedTuple):
     """Records in flight beyond which no new ones are acquired."""
     dead_letters: bool = False
     """Whether what is given up goes to a dead-letter topic first."""
+
+    @property
+    def careful_from(self) -> int:
+        """Deliveries after which a record is not given together with others without need."""
+        return max(1, (self.delivery_limit + 1) // 2)
+
+    def portion(self, delivery_count: int) -> int:
+        """How many records that were delivered so often may be given together."""
+        if delivery_count < self.careful_from:
+            return self.max_record_locks
+        if delivery_count >= self.delivery_limit - 1:
+            return 1
+        return max(1, _CAREFUL_PORTION >> (4 * (delivery_count - self.careful_from)))
 
 
 class Acquired(NamedTuple):
@@ -45,3 +63,13 @@ class Changes(NamedTuple):
 
     start_offset: int
     batches: list[StateBatch]
+
+
+def check_types(first: int, last: int, types: bytes) -> None:
+    """Raise ``InvalidRequestError`` unless ``types`` says what became of these records."""
+    count = last - first + 1
+    if count <= 0 or len(types) not in (1, count) or not _KNOWN_TYPES.issuperset(types):
+        raise InvalidRequestError(
+            f"an acknowledgement of {first} to {last} has one type or one for each record, "
+            f"and types from 1 to 4, not {types[:8]!r}"
+        )

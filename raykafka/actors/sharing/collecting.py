@@ -74,10 +74,13 @@ def collect(
             machine.skip(offset, read.next_offset)
             continue
         spans = _spans(read)
-        if spans is not None:
-            _skip_holes(shared, offset, spans, read.next_offset)
         acquired = machine.acquire(
-            member, offset, read.next_offset, max_records, now_ms=shared.now_ms()
+            member,
+            offset,
+            read.next_offset,
+            max_records,
+            now_ms=shared.now_ms(),
+            holes=_holes(offset, spans, read.next_offset),
         )
         if acquired:
             return _found(read, spans, acquired)
@@ -96,15 +99,15 @@ def _spans(read: PartitionRead) -> list[tuple[int, int]] | None:
     return [(header.base_offset, header.next_offset) for header in headers]
 
 
-def _skip_holes(
-    shared: SharedPartition, offset: int, spans: Sequence[tuple[int, int]], end: int
-) -> None:
+def _holes(offset: int, spans: Sequence[tuple[int, int]] | None, end: int) -> list[tuple[int, int]]:
     """Offsets that no batch has are markers, or were aborted."""
+    holes = []
     at = offset
-    for base, following in (*spans, (end, end)):
+    for base, following in (*spans, (end, end)) if spans is not None else ():
         if base > at:
-            shared.machine.skip(at, base)
+            holes.append((at, base))
         at = max(at, following)
+    return holes
 
 
 def _found(

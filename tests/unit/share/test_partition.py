@@ -162,6 +162,27 @@ def test_offsets_without_records_are_passed_over() -> None:
     assert (machine.start_offset, machine.end_offset) == (9, 9)
 
 
+def test_holes_among_the_records_are_given_to_nobody() -> None:
+    machine = partition()
+    holes = [(2, 4), (7, 8), (9, 11)]
+    got = machine.acquire("a", 0, 11, 5, now_ms=0, holes=holes)
+    assert got == [Acquired(0, 1, 1), Acquired(4, 6, 1)]
+    assert machine.end_offset == 8
+    assert machine.acquire("b", 8, 11, 5, now_ms=0, holes=holes[2:]) == [Acquired(8, 8, 1)]
+    assert (machine.end_offset, machine.acquired) == (11, 6)
+    machine.release_member("a", delivered=True)
+    assert machine.acquire("b", 0, 8, 9, now_ms=0, holes=[(0, 1)]) == [
+        Acquired(1, 1, 2),
+        Acquired(4, 6, 2),
+    ]
+    machine.acknowledge("b", 1, 1, b"\x01", now_ms=0)
+    machine.acknowledge("b", 4, 6, b"\x01", now_ms=0)
+    machine.acknowledge("b", 8, 8, b"\x01", now_ms=0)
+    assert (machine.start_offset, machine.end_offset) == (11, 11)
+    assert machine.acquire("b", 11, 14, 9, now_ms=0, holes=[(11, 14)]) == []
+    assert (machine.start_offset, machine.end_offset) == (14, 14)
+
+
 def test_what_the_log_has_deleted_is_nobodys() -> None:
     machine = partition()
     acquire(machine, "a", 5)
