@@ -318,12 +318,15 @@ class Producer(TransactionMethods):
         largest = largest_batch(config.max_request_size, metadata)
         fresh = self._sender.accumulator.new_buffer(topic, largest)
         buffer = self._buffers.setdefault(topic, fresh)
-        buffer.limit = fresh.limit
+        buffer.largest = buffer.limit = fresh.largest
         target = Target(metadata, buffer, largest, plain=self._plain)
         return targets.setdefault(topic, target)
 
     def _admit(self, admitted: bool) -> None:
         """Take records from now on, or none: that is for transactions to say."""
+        if admitted:
+            for buffer in self._buffers.values():
+                buffer.hurry()
         self._targets = self._known if admitted else {}
 
     def _forget_targets(self) -> None:

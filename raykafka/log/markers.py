@@ -8,11 +8,19 @@ the file: nulls, and in columns that may not be null what comes nearest to nothi
 from __future__ import annotations
 
 import functools
+import struct
+from typing import Final, NamedTuple
 
 import pyarrow as pa
 
-from raykafka.log.batch import EncodedBatch, encode_batch
-from raykafka.model import PartitionId
+from raykafka.log.batch import NO_LEADER, EncodedBatch, assemble_around, encode_batch
+from raykafka.log.batch_header import flags_of
+from raykafka.log.body import Chunk
+from raykafka.log.flat_body import flat_body
+from raykafka.log.ipc_message import build_metadata
+from raykafka.model import Compression, PartitionId
+
+_TIMESTAMP: Final = struct.Struct("<q")
 
 
 def encode_marker(
@@ -26,24 +34,50 @@ def encode_marker(
     now_ms: int,
 ) -> EncodedBatch:
     """The marker in a topic's newest storage schema, with the time at which it is written."""
-    columns = [pa.array([now_ms], pa.int64()).view(schema.field(0).type)]
-    columns += _rest(schema)
-    return encode_batch(
-        pa.RecordBatch.from_arrays(columns, schema=schema),
-        partition,
-        schema_id=schema_id,
-        producer_id=producer_id,
-        producer_epoch=producer_epoch,
-        control=True,
-        transactional=True,
-        commit=commit,
-    )
+    template = _template(schema)
+    if template is None:
+        return encode_batch(
+            _row(schema, now_ms),
+            partition,
+            schema_id=schema_id,
+            producer_id=producer_id,
+            producer_epoch=producer_epoch,
+            control=True,
+            transactional=True,
+            commit=commit,
+        )
+    flags = flags_of(Compression.NONE, control=True, transactional=True, commit=commit)
+    fields = (flags, producer_epoch, 1, producer_id, -1, schema_id, now_ms, now_ms)
+    body: list[Chunk] = [_TIMESTAMP.pack(now_ms), template.rest]
+    size = template.size
+    return assemble_around(template.metadata, body, size, NO_LEADER, fields, partition)
+
+
+class _Template(NamedTuple):
+    """All of a marker but its header and its time."""
+
+    metadata: tuple[bytes, bytes]
+    rest: bytes
+    """The body behind the time."""
+    size: int
+    """Bytes of the body."""
 
 
 @functools.lru_cache(maxsize=256)
-def _rest(schema: pa.Schema) -> tuple[pa.Array, ...]:
-    """One row of every column but the first."""
-    return tuple(_nothing(field) for field in list(schema)[1:])
+def _template(schema: pa.Schema) -> _Template | None:
+    """What the markers of a schema have in common; None where Arrow has to make each of them."""
+    flat = flat_body(_row(schema, 0))
+    if flat is None:
+        return None
+    layout, chunks, size = flat
+    body = b"".join(bytes(memoryview(chunk)) for chunk in chunks)
+    return _Template(build_metadata(layout, size, b""), body[_TIMESTAMP.size :], size)
+
+
+def _row(schema: pa.Schema, now_ms: int) -> pa.RecordBatch:
+    columns = [pa.array([now_ms], pa.int64()).view(schema.field(0).type)]
+    columns += [_nothing(field) for field in list(schema)[1:]]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def _nothing(field: pa.Field) -> pa.Array:

@@ -10,7 +10,8 @@ The rules are those of Kafka's ``ProducerStateManager`` and ``ProducerAppendInfo
   can come behind its end (KIP-890); while it is open, its producer writes nothing else;
 - a producer id that is not known here (new, or expired, or its records are gone) may begin at any
   sequence: Kafka accepts that too, since a producer cannot tell that its state was dropped. So
-  ``UnknownProducerIdError`` is never raised here.
+  ``UnknownProducerIdError`` is never raised here. A transaction has an epoch of its own, so its
+  batches begin at 0 also then: several may be on their way from the start.
 
 Expiry differs in one point: Kafka takes the time of the records, which drops the state of whoever
 writes historic timestamps at once; here it is the time of the append.
@@ -128,6 +129,8 @@ class ProducerStates:
                 f"not {header.producer_epoch} and {header.base_sequence}"
             )
         if known is None:
+            if header.flags & SPECIAL == TRANSACTIONAL and header.base_sequence:
+                raise _out_of_order(header, 0)
             return None
         if header.producer_epoch < known.epoch:
             raise InvalidProducerEpochError(
@@ -147,11 +150,7 @@ class ProducerStates:
             _check_transaction(header, same_epoch=same_epoch)
         expected = known.next_sequence if same_epoch else 0
         if header.base_sequence != expected:
-            raise OutOfOrderSequenceNumberError(
-                f"producer id {header.producer_id}, epoch {header.producer_epoch}: the batch has "
-                f"base sequence {header.base_sequence}, expected is {expected}; batches are "
-                "missing or came in another order"
-            )
+            raise _out_of_order(header, expected)
         return None
 
     def append(self, header: BatchHeader) -> None:
@@ -271,6 +270,14 @@ class ProducerStates:
         except (TypeError, ValueError, KeyError):
             raise CorruptMessageError("the snapshot of producer states is damaged") from None
         return states
+
+
+def _out_of_order(header: BatchHeader, expected: int) -> OutOfOrderSequenceNumberError:
+    return OutOfOrderSequenceNumberError(
+        f"producer id {header.producer_id}, epoch {header.producer_epoch}: the batch has "
+        f"base sequence {header.base_sequence}, expected is {expected}; batches are "
+        "missing or came in another order"
+    )
 
 
 def _check_transaction(header: BatchHeader, *, same_epoch: bool) -> None:

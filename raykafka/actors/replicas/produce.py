@@ -95,13 +95,12 @@ class ProduceHandler:
             raise _unwelcome(header, size)
         if special:
             check_special(request, header)
+            # Before the rest is looked at: that is done when the coordinator has answered.
+            if not self._transactions.admits(replica, header, request, payload, reply, self.handle):
+                return
         schema = _schema_of(header.schema_id, replica.schemas)
         if schema is not UNTYPED_SCHEMA or not is_one_record(payload, header):
             validate_batch(payload, schema, header=header)
-        if special and not self._transactions.admits(
-            replica, header, request, payload, reply, self.handle
-        ):
-            return
 
         seen = machine.high_watermark
         count = header.record_count

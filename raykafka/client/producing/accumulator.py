@@ -27,6 +27,10 @@ FIRST_RESERVE_BYTES = 64 << 10
 """What a new chunk takes of ``buffer_memory``; it takes more as it grows, so that a producer of
 many quiet topics is not held up by memory that nobody uses."""
 
+EARLY_BYTES = 4 << 10
+"""At which the first chunk of a transaction is sent: its leaders ask the coordinator while the rest
+is still being handed over. Smaller transactions are in one batch."""
+
 MOMENT_S = 50e-6
 """How long to let other threads run when one was interrupted while it changed a chunk."""
 PATIENCE_MS = 10_000
@@ -48,14 +52,19 @@ class Sending(Driver, Protocol):
 class TopicBuffer:
     """The open chunk of one topic, if there is one."""
 
-    __slots__ = ("chunk", "limit", "name")
+    __slots__ = ("chunk", "largest", "limit", "name")
 
-    def __init__(self, name: str, limit: int) -> None:
+    def __init__(self, name: str, largest: int) -> None:
         self.name = name
-        self.limit = limit
+        self.largest = largest
+        self.limit = largest
         """Bytes at which a chunk is full."""
         self.chunk: Chunk | None = None
         """Set and cleared only under the accumulator's lock."""
+
+    def hurry(self) -> None:
+        """Have the next chunk, and only that one, sent early."""
+        self.limit = min(self.largest, EARLY_BYTES)
 
 
 class Accumulator:
@@ -310,6 +319,7 @@ class Accumulator:
             return
         self.used_bytes -= chunk.limit - chunk.size
         buffer.chunk = None
+        buffer.limit = buffer.largest
         del self._open[chunk]
         self.ready.append(chunk)
 

@@ -59,6 +59,7 @@ class PartitionQueue:
         "_restart",
         "_retries",
         "_sent",
+        "_transactional",
         "attempt",
         "needs_bump",
         "not_before_ms",
@@ -71,7 +72,14 @@ class PartitionQueue:
     )
 
     def __init__(
-        self, topic: str, topic_id: str, partition: int, *, max_in_flight: int, retries: int
+        self,
+        topic: str,
+        topic_id: str,
+        partition: int,
+        *,
+        max_in_flight: int,
+        retries: int,
+        transactional: bool = False,
     ) -> None:
         self.topic = topic
         self.topic_id = topic_id
@@ -85,9 +93,11 @@ class PartitionQueue:
         self._sent = 0
         self._restart = False
         """Number from 0 again once recovery is over."""
+        self._transactional = transactional
         self._established = False
         """The leader has acknowledged a batch of this identity. Until then only one is in flight: a
-        leader that does not know a producer takes whatever sequence comes first."""
+        leader that does not know a producer takes whatever sequence comes first, except of a
+        transaction."""
         self.recovering = False
         self.needs_bump = False
         """The leader cannot follow our numbers: wait for an identity with a new epoch."""
@@ -249,7 +259,7 @@ class PartitionQueue:
         """The topic was created anew: its log knows nothing of this producer's sequences."""
         self.topic_id = topic_id
         self._restart = True
-        self._established = False
+        self._established = self._transactional
         self._start_recovery()
 
     # --- inside -----------------------------------------------------------------------------------
@@ -308,7 +318,7 @@ class PartitionQueue:
 
     def _adopt(self, identity: Identity) -> None:
         self._identity = identity
-        self._established = False
+        self._established = self._transactional
         self.needs_bump = False
         self._number_from_zero()
 

@@ -179,7 +179,7 @@ class Sender:
 
     def abandon(self, error: RaykafkaError) -> None:
         """Fail everything that is not acknowledged, and number what follows from zero."""
-        self._fail_all(error, for_good=False)
+        self._fail_all(error, start_over=True)
 
     def close(self, timeout_s: float | None) -> None:
         """Deliver what there is for up to ``timeout_s``, fail the rest, stop. Idempotent."""
@@ -339,15 +339,13 @@ class Sender:
     def _nothing_under_way(self) -> bool:
         return not self._transmitter.unsettled
 
-    def _fail_all(self, error: RaykafkaError, *, for_good: bool = True) -> None:
+    def _fail_all(self, error: RaykafkaError, *, start_over: bool = False) -> None:
         while not self._turn.try_enter():
             self._turn.wanted = True
             self._wake()
             self._turn.wait(lambda: False, 0.05)
         try:
-            self._transmitter.give_up(error)
-            if not for_good:
-                self._transmitter.start_over()
+            self._transmitter.give_up(error, start_over=start_over)
         finally:
             self._leave()
 

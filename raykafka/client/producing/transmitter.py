@@ -127,19 +127,18 @@ class Transmitter:
     def _congested_topics(self) -> Collection[str]:
         return {queue.topic for queue in self._congested} if self._congested else ()
 
-    def give_up(self, error: RaykafkaError) -> None:
-        """Fail everything that has not been acknowledged."""
+    def give_up(self, error: RaykafkaError, *, start_over: bool) -> None:
+        """Fail everything that has not been acknowledged. With ``start_over`` what comes next is
+        another transaction's, and numbered from zero.
+        """
         for group in self._accumulator.take_ready(NEVER_MS, ()):
             self._fail_group(group, error)
         for queue in self._queues.values():
             self._drop(queue, error)
+            if start_over:
+                queue.start_over()
         self._attention.clear()
         self._timers.clear()
-
-    def start_over(self) -> None:
-        """After ``give_up``: the next transaction's batches are numbered from zero."""
-        for queue in self._queues.values():
-            queue.start_over()
 
     # --- from groups to queues --------------------------------------------------------------------
 
@@ -187,6 +186,7 @@ class Transmitter:
                 partition,
                 max_in_flight=self._config.max_in_flight_requests_per_connection,
                 retries=self._config.retries,
+                transactional=self._gate is not None,
             )
         return queue
 

@@ -10,7 +10,12 @@ from collections.abc import Callable
 
 import pytest
 
-from raykafka.client.producing.accumulator import FIRST_RESERVE_BYTES, NEVER_MS, Accumulator
+from raykafka.client.producing.accumulator import (
+    EARLY_BYTES,
+    FIRST_RESERVE_BYTES,
+    NEVER_MS,
+    Accumulator,
+)
 from raykafka.client.producing.delivery import Group
 from raykafka.client.producing.futures import Callbacks, RecordFuture
 from raykafka.client.producing.groups import Chunk
@@ -74,6 +79,21 @@ def test_a_chunk_is_ready_when_the_next_record_does_not_fit() -> None:
     assert chunk.values == [b"v"] * 10
     assert world.driver.assisted == 1
     assert world.driver.noticed == 2
+
+
+def test_the_first_chunk_of_a_transaction_is_sent_early_and_only_that_one() -> None:
+    world = World(batch_size=1 << 20, buffer_memory=1 << 20)
+    buffer = world.accumulator.new_buffer("t", 1 << 20)
+    buffer.hurry()
+    per_record = 100
+    for _ in range(EARLY_BYTES // per_record + 1):
+        world.accumulator.append_plain(buffer, b"v", None, per_record)
+    assert world.driver.assisted == 1
+    assert len(world.take()) == 1
+    for _ in range(2 * EARLY_BYTES // per_record):
+        world.accumulator.append_plain(buffer, b"v", None, per_record)
+    assert world.driver.assisted == 1
+    assert world.take() == []
 
 
 def test_a_chunk_is_due_after_linger_and_the_sender_of_records_helps() -> None:

@@ -424,3 +424,29 @@ def test_nothing_acknowledged_is_lost_doubled_or_out_of_order(steps: list[Step])
     assert acknowledged <= set(leader.log)
     places = {entry: created.index(entry) for entry in created}
     assert [places[entry] for entry in leader.log] == sorted(places[e] for e in leader.log)
+
+
+def test_batches_of_a_transaction_follow_each_other_without_waiting_for_the_first() -> None:
+    queue = PartitionQueue("t", "id", 0, max_in_flight=5, retries=9, transactional=True)
+    for epoch in range(2):
+        for _ in range(7):
+            queue.enqueue(delivery())
+        identity = Identity(7, epoch)
+        out = send_all(queue, identity)
+        assert [each.base_sequence for each in out] == [0, 1, 2, 3, 4]
+        for each in out:
+            queue.acknowledged(each)
+        for each in send_all(queue, identity):
+            queue.acknowledged(each)
+
+
+def test_what_was_given_up_with_a_transaction_leaves_no_gap() -> None:
+    queue = PartitionQueue("t", "id", 0, max_in_flight=5, retries=9, transactional=True)
+    for _ in range(3):
+        queue.enqueue(delivery())
+    assert len(send_all(queue)) == 3
+    queue.take_all()
+    queue.start_over()
+    queue.enqueue(delivery())
+    [found] = send_all(queue, Identity(7, 1))
+    assert (found.base_sequence, found.producer_epoch) == (0, 1)

@@ -6,7 +6,7 @@ import pytest
 from raykafka.errors import CorruptMessageError
 from raykafka.log.batch import decode_batch, encode_batch, read_header, verify
 from raykafka.log.batch_header import CONTROL, TRANSACTIONAL, special_flags
-from raykafka.log.markers import encode_marker
+from raykafka.log.markers import _row, encode_marker
 from raykafka.log.schema import UNTYPED_SCHEMA, storage_schema
 from raykafka.model import Compression, PartitionId, TopicId
 
@@ -40,6 +40,11 @@ STRICT_TYPES = [
     pa.struct([pa.field("a", pa.int64(), nullable=False), pa.field("b", pa.string())]),
     pa.struct([pa.field("c", pa.list_(pa.field("item", pa.int8(), nullable=False), 2), False)]),
 ]
+
+
+def strict(data_type: pa.DataType) -> pa.Schema:
+    """A topic with one column that accepts no nulls."""
+    return storage_schema(pa.schema([pa.field("v", data_type, nullable=False)]))
 
 
 def marker(schema: pa.Schema, *, commit: bool = True) -> memoryview:
@@ -110,3 +115,17 @@ def test_a_commit_flag_alone_is_no_batch() -> None:
     encoded = encode_batch(row, PARTITION, commit=True)
     with pytest.raises(CorruptMessageError):
         read_header(b"".join(bytes(memoryview(chunk)) for chunk in encoded.chunks))
+
+
+@pytest.mark.parametrize("schema", [UNTYPED_SCHEMA, *map(strict, STRICT_TYPES)], ids=str)
+def test_a_marker_from_its_template_is_what_the_encoder_makes(schema: pa.Schema) -> None:
+    made = encode_batch(
+        _row(schema, 1_700_000_000_000),
+        PARTITION,
+        producer_id=7,
+        producer_epoch=3,
+        control=True,
+        transactional=True,
+        commit=True,
+    )
+    assert marker(schema) == b"".join(bytes(memoryview(chunk)) for chunk in made.chunks)

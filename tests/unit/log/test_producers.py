@@ -73,6 +73,13 @@ def test_sequences_wrap() -> None:
         states.check(batch(1))
 
 
+def test_a_transaction_begins_at_0_also_where_its_producer_is_not_known() -> None:
+    states = ProducerStates()
+    with pytest.raises(OutOfOrderSequenceNumberError, match="expected is 0"):
+        states.check(batch(3, flags=2))
+    assert states.check(batch(0, flags=2)) is None
+
+
 def test_an_unknown_producer_may_begin_anywhere() -> None:
     assert ProducerStates().check(batch(41)) is None
     states = appended(batch(0))
