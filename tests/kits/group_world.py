@@ -248,6 +248,8 @@ class Member:
             return
         assert isinstance(answer, HeartbeatAnswer)
         self.confirmed_ms = max(self.confirmed_ms, sent_ms)
+        if answer.member_epoch < self.epoch and answer.assignment is None:
+            return  # of a heartbeat that was held while another one overtook it
         assert answer.member_epoch >= self.epoch, "epochs never go back"
         self.epoch = answer.member_epoch
         if answer.assignment is not None:
