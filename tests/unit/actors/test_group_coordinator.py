@@ -349,7 +349,7 @@ def test_a_member_that_is_silent_is_removed(tmp_path: Path, cluster: Cluster) ->
         configs = {"group.consumer.session.timeout.ms": "300"}
         async with Coordinated(tmp_path, configs=configs) as actor:
             await actor.lead()
-            await actor.join("a")
+            assert (await actor.join("a")).heartbeat_interval_ms == 100
             await actor.join("b")
             begin = asyncio.get_running_loop().time()
             while given(await answer_of(actor.beat("b", 0, subscribed_topics=["clicks"]))) != [

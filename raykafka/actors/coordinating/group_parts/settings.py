@@ -24,7 +24,10 @@ def group_settings(config: CoordinatorConfig) -> GroupSettings:
         consumer=replace(
             defaults.consumer,
             session_timeout_ms=config.group_consumer_session_timeout_ms,
-            heartbeat_interval_ms=config.group_consumer_heartbeat_interval_ms,
+            heartbeat_interval_ms=_interval_ms(
+                config.group_consumer_heartbeat_interval_ms,
+                config.group_consumer_session_timeout_ms,
+            ),
             max_size=config.group_consumer_max_size,
             assignors=load_assignors(
                 config.group_consumer_assignors, list(defaults.consumer.assignors.values())
@@ -33,13 +36,20 @@ def group_settings(config: CoordinatorConfig) -> GroupSettings:
         share=replace(
             defaults.share,
             session_timeout_ms=config.group_share_session_timeout_ms,
-            heartbeat_interval_ms=config.group_share_heartbeat_interval_ms,
+            heartbeat_interval_ms=_interval_ms(
+                config.group_share_heartbeat_interval_ms, config.group_share_session_timeout_ms
+            ),
             max_size=config.group_share_max_size,
         ),
         offset_metadata_max_bytes=config.offset_metadata_max_bytes,
         offsets_retention_ms=config.offsets_retention_minutes * _MINUTE_MS,
         offsets_retention_check_interval_ms=config.offsets_retention_check_interval_ms,
     )
+
+
+def _interval_ms(configured_ms: int, session_timeout_ms: int) -> int:
+    """Two heartbeats may get lost before a session ends."""
+    return min(configured_ms, max(1, session_timeout_ms // 3))
 
 
 def load_assignors(names: Sequence[str], built_in: Sequence[Assignor]) -> dict[str, Assignor]:
