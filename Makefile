@@ -9,6 +9,10 @@ PYTHON ?= $(shell for name in python3.11 python3.13 python3.12 python3.10 python
 
 .PHONY: help demo test check sim chaos groups docs bench bench-full bench-floor bench-peers format clean
 
+# What only computes runs on every core; what has clusters, sockets or deadlines has the machine alone.
+EACH_CORE := --numprocesses=auto --dist=loadfile
+COMPUTING := tests/unit tests/model tests/oracle tests/simulation tests/storage tests/test_tidy.py
+
 SEEDS ?= 1000
 FIRST ?= 1
 MINUTES ?= 10
@@ -51,7 +55,8 @@ demo: $(VENV)/.demo
 	$(BIN)/python examples/flights.py
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(EACH_CORE) $(COMPUTING)
+	$(BIN)/python -m pytest $(COMPUTING:%=--ignore=%)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check
@@ -59,7 +64,7 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python docs/generate.py --check
-	$(BIN)/python -m pytest --quiet tests/unit tests/model tests/test_tidy.py
+	$(BIN)/python -m pytest --quiet $(EACH_CORE) tests/unit tests/model tests/test_tidy.py
 
 sim: $(VENV)/.dev
 	$(BIN)/python -m raykafka.testing.simulation --seeds $(SEEDS) --first $(FIRST)
