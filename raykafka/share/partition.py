@@ -139,10 +139,9 @@ class SharePartition:
         found: list[Acquired],
     ) -> None:
         """Acquire from the end offset on, passing over holes."""
-        left = min(left, self.limits.max_record_locks - self.in_flight)
         for low, high in (*holes, (end, end)):
             at = self.end_offset
-            count = min(low - at, left)
+            count = min(low - at, left, self.limits.max_record_locks - self.in_flight)
             if count > 0:
                 state = RecordState.ACQUIRED
                 self._spans.append(Span(at, at + count, state, 1, member, until_ms))
@@ -262,7 +261,8 @@ class SharePartition:
     def _check_held(self, member: str, first: int, end: int) -> None:
         at = first
         for span in self._spans.overlapping(first, end) if first < end else ():
-            if span.state is not RecordState.ACQUIRED or span.member != member:
+            held = span.state is RecordState.ACQUIRED and span.member == member
+            if span.first > at or not held:
                 break
             at = span.end
         if at < end:

