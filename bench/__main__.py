@@ -65,9 +65,9 @@ def main() -> None:
 def headline(cases: tuple[str, ...], runs: int, out: Path) -> None:
     """The rows with targets, interleaved with Apache Kafka: what `make bench` runs.
 
-    CASE is any of cold-start, bulk, perf-tools, 1kb, one-record, partitions, one-record-batches,
-    ray-data, cold-start-joining, three-copies, killed-leader, silent-leader, empty-disk; default:
-    all. Writes headline.json, headline.md and headline.png.
+    CASE is any of cold-start, bulk, perf-tools, 1kb, one-record, transactions, partitions,
+    one-record-batches, ray-data, cold-start-joining, three-copies, killed-leader, silent-leader,
+    empty-disk; default: all. Writes headline.json, headline.md and headline.png.
     """
     run_headline(cases, runs, out)
 

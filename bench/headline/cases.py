@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench.headline import cold_start, copies, faults, partitions, work
+from bench.headline import cold_start, copies, faults, partitions, transactions, work
 from bench.headline.session import Session, settle
 from bench.measuring.records import Records
 from bench.measuring.statistics import percentile
@@ -193,6 +193,7 @@ CASES = {
     "perf-tools": Case(perf_tools, warm_up=0),  # every run of them is a JVM of its own
     "1kb": Case(produce_1_kb),
     "one-record": Case(one_record),
+    "transactions": Case(transactions.transactions),
     "partitions": Case(many_partitions, warm_up=0),
     "one-record-batches": Case(one_record_batches, warm_up=0),
     "ray-data": Case(datasets, warm_up=0),

@@ -18,6 +18,7 @@ T = TypeVar("T")
 
 READ_TIMEOUT_S = 60.0
 _WARM_UP_ACKS = 500
+_WARM_UP_TRANSACTIONS = 20
 
 
 class Timed(NamedTuple):
@@ -91,6 +92,56 @@ def acks(
             for value in values[_WARM_UP_ACKS:]:
                 start = clock()
                 send_one(value)
+                samples.append((clock() - start) * 1e6)
+        return samples
+    finally:
+        driver.close()
+
+
+def transactions(
+    client: Client,
+    address: Address,
+    topic: Topic,
+    options: Options,
+    records: Records,
+    size: int,
+) -> tuple[Timed, Timed]:
+    """The records in transactions of ``size``, one after the other; then as many without."""
+    driver = client.producer(address, topic, options)
+    try:
+        driver.open_transactions()
+        values = records.values()
+        parts = [values[start : start + size] for start in range(0, len(values), size)]
+        for part in parts[:_WARM_UP_TRANSACTIONS]:
+            driver.send_transaction(part)
+
+        def send() -> None:
+            for part in parts:
+                driver.send_transaction(part)
+
+        within = _timed(send)[1]
+        prepared = driver.prepare(records)
+        driver.send_all(driver.prepare(Records(size, records.size)))
+        return within, _timed(lambda: driver.send_all(prepared))[1]
+    finally:
+        driver.close()
+
+
+def commits(
+    client: Client, address: Address, topic: Topic, options: Options, records: Records
+) -> list[float]:
+    """Microseconds from the begin of a transaction with one record to its commit."""
+    driver = client.producer(address, topic, options)
+    try:
+        driver.open_transactions()
+        values = records.values()
+        for value in values[:_WARM_UP_ACKS]:
+            driver.send_transaction([value])
+        samples, clock = [], time.perf_counter
+        with _quiet():
+            for value in values[_WARM_UP_ACKS:]:
+                start = clock()
+                driver.send_transaction([value])
                 samples.append((clock() - start) * 1e6)
         return samples
     finally:

@@ -133,6 +133,17 @@ class ProducerDriver(ABC):
         """Return when all that was queued by ``send`` has its fate."""
         return
 
+    def open_transactions(self) -> None:
+        """Get ready for ``send_transaction``; not timed."""
+        raise NotOfferedError(f"{type(self).__name__} has no transactions")
+
+    def send_transaction(self, values: Sequence[bytes]) -> None:
+        """Send these records in one transaction and return when it is committed. Timed.
+
+        Raises when one of them failed.
+        """
+        raise NotOfferedError(f"{type(self).__name__} has no transactions")
+
     @abstractmethod
     def close(self) -> None:
         """Let go of connections and threads."""

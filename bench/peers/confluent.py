@@ -6,8 +6,7 @@ Why it is set up this way (compared on a single partition with records of 100 B)
   application nor the application for the network.
 - Failures are told by one callback for the whole producer, and only failures
   (``delivery.report.only.error``): nothing is missed, and no Python call is made per record. With
-  no callback at all it was slower, presumably because librdkafka then reports every success only
-  for it to be thrown away. A callback per record was slower too; it is a client of its own here.
+  no callback at all it was slower. So was a callback per record; it is a client of its own here.
 - A consumer whose queue is full looks again after 1 ms (``fetch.queue.backoff.ms``). The default
   is a second, which is what makes a plain consumer stop and go at a fifth of its speed.
 - It takes 500 records per call. Larger helpings outlive the youngest generation of Python's
@@ -97,10 +96,7 @@ def producer_settings(address: Address, options: Options) -> dict[str, Any]:
 
 
 def consumer_settings(address: Address, options: Options) -> dict[str, Any]:
-    """A consumer that reads ahead and, at the end of the log, is told of news at once.
-
-    ``fetch.min.bytes`` is 1, so a waiting broker answers with the first record that comes.
-    """
+    """A consumer that reads ahead and, at the end of the log, is told of news at once."""
     return {
         **quiet(address),
         "group.id": "bench",  # demanded, although partitions are assigned and nothing is committed
@@ -151,6 +147,7 @@ class BulkProducer(ProducerDriver):
         self._failures = _Failures()
         self._producer = self._connect(self.bulk_settings())
         self._reporting: Producer | None = None
+        self._transactional: Producer | None = None
         self._poller: threading.Thread | None = None
         self._closing = False
 
@@ -250,8 +247,24 @@ class BulkProducer(ProducerDriver):
         if self._reporting is not None and (left := self._reporting.flush(ACK_S)):
             raise TimeoutError(f"{left} records were not acknowledged in {ACK_S:g} s")
 
+    def open_transactions(self) -> None:
+        settings = {**self.bulk_settings(), "transactional.id": f"bench-{self._topic.name}"}
+        self._transactional = self._connect(settings)
+        self._transactional.init_transactions(CONNECT_S)
+
+    def send_transaction(self, values: Sequence[bytes]) -> None:
+        producer = self._transactional
+        assert producer is not None
+        produce, topic = producer.produce, self._topic.name
+        producer.begin_transaction()
+        for value in values:
+            produce(topic, value)
+        producer.commit_transaction(ACK_S)  # flushes first, and raises if a record has failed
+
     def close(self) -> None:
         self._closing = True
+        if self._transactional is not None:
+            self._transactional.close()
         if self._poller is not None:
             self._poller.join()
         if self._reporting is not None:
@@ -283,8 +296,7 @@ class CallbackProducer(BulkProducer):
 class RecordConsumer(ConsumerDriver):
     """``consume`` in helpings; every message is checked, its value and partition are taken.
 
-    Partitions are assigned when reading begins: librdkafka's own thread fetches from then on, and
-    what it had fetched before the clock was started would not be timed.
+    Partitions are assigned when reading begins: librdkafka's own thread fetches from then on.
     """
 
     def __init__(self, address: Address, topic: Topic, options: Options) -> None:

@@ -137,8 +137,10 @@ class RecordProducer(ProducerDriver):
     """``Producer.send`` for every record."""
 
     def __init__(self, address: Address, topic: Topic, options: Options) -> None:
+        self._address = address
         self._topic = topic.name
         self._options = options
+        self._transactional: raykafka.Producer | None = None
         self._producer = raykafka.connect(address).producer(
             acks=options.acks, linger_ms=options.linger_ms, **options.extra
         )
@@ -172,7 +174,24 @@ class RecordProducer(ProducerDriver):
         if failed:
             raise RuntimeError(f"{failed} records failed")
 
+    def open_transactions(self) -> None:
+        self._transactional = raykafka.connect(self._address).producer(
+            transactional_id=f"bench-{self._topic}", linger_ms=self._options.linger_ms
+        )
+        self._transactional.init_transactions()
+
+    def send_transaction(self, values: Sequence[bytes]) -> None:
+        producer = self._transactional
+        assert producer is not None
+        send, topic = producer.send, self._topic
+        producer.begin_transaction()
+        for value in values:
+            send(topic, value)
+        producer.commit_transaction()
+
     def close(self) -> None:
+        if self._transactional is not None:
+            self._transactional.close()
         self._producer.close()
 
 
