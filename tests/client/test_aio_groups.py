@@ -85,6 +85,28 @@ def test_iterate_and_commit(cluster: LocalCluster, topic: str) -> None:
     run(work())
 
 
+def test_iteration_lets_the_group_in_between(cluster: LocalCluster, topic: str) -> None:
+    async def work() -> None:
+        async with member(cluster, topic) as first, member(cluster, topic) as second:
+            await first.subscribe([topic])
+            seen = [await first.__anext__()]
+            assert len(first._ahead) > 0
+            await second.subscribe([topic])
+            while not first._consumer.interrupted():
+                await second.poll(10)
+            # What was read ahead is of partitions that may be the other's by now.
+            seen.append(await first.__anext__())
+            assert len(await first.assignment()) == 1
+            while not await second.assignment():
+                await second.poll(10)
+            assert await first.assignment() | await second.assignment() == {
+                TopicPartition(topic, 0),
+                TopicPartition(topic, 1),
+            }
+
+    run(work())
+
+
 def test_closing_commits_what_was_returned_only(cluster: LocalCluster, topic: str) -> None:
     async def work() -> None:
         async with member(cluster, topic, enable_auto_commit=True) as consumer:

@@ -57,7 +57,7 @@ class AsyncConsumer(AsyncGroupConsumer):
 
     async def __anext__(self) -> ConsumerRecord:
         """The next record; ends after ``consumer_timeout_ms`` without one (by default never)."""
-        if not self._ahead:
+        if not self._ahead or self._consumer.interrupted():
             await self._look_ahead()
         return self._ahead.popleft()
 

@@ -121,6 +121,16 @@ class GroupConsumer(PositionedConsumer):
         with self._exclusive():
             return self._need_group("group_metadata").identity()
 
+    def interrupted(self) -> bool:
+        """Whether the group wants something before more records are taken from what was polled.
+
+        For those who hand out records one by one: that they ask counts as polling. Thread-safe.
+        """
+        if self._group is None:
+            return False
+        self._group.handed_out += 1
+        return self._reader.interrupted
+
     # --- offsets ----------------------------------------------------------------------------------
 
     def commit(
@@ -141,6 +151,7 @@ class GroupConsumer(PositionedConsumer):
             wanted = self._wanted(group, offsets)
             if wanted:
                 group.positions.offsets.commit(wanted, self._limit(timeout_ms))
+            group.positions.offsets.call_back()
 
     def commit_async(
         self,
@@ -150,12 +161,13 @@ class GroupConsumer(PositionedConsumer):
         """Commit these offsets, by default all positions, in the background.
 
         Commits take effect in the order of the calls, also of ``commit``, and are tried again for
-        ``request_timeout_ms``. ``callback(offsets, error)`` is called by a later ``poll`` or
-        ``close``; ``error`` is None, or what ``commit`` would have raised. Raises
+        ``request_timeout_ms``. ``callback(offsets, error)`` is called by a later ``poll``, commit
+        or ``close``; ``error`` is None, or what ``commit`` would have raised. Raises
         ``InvalidGroupIdError`` without ``group_id``.
         """
         with self._exclusive():
             group = self._need_group("commit_async")
+            group.positions.offsets.call_back()
             group.positions.offsets.commit_later(self._wanted(group, offsets), callback)
 
     def committed(

@@ -60,6 +60,9 @@ class GroupSession:
         self._told = False
         """Whether the listener has heard of an assignment since the member joined."""
         self._seen: object = None
+        self._seen_handed_out = 0
+        self.handed_out = 0
+        """Counts the records that somebody hands out one by one."""
         self._membership = Membership(
             MemberSettings(
                 config.group_id,
@@ -154,6 +157,11 @@ class GroupSession:
         finally:
             self.positions.offsets.close()
             self.heartbeats.stop()
+
+    def abandon(self) -> None:
+        """The consumer has been dropped: let the threads end, and so the member's session."""
+        self.heartbeats.abandon()
+        self.positions.offsets.abandon()
 
     def rebalance(self) -> None:
         """Ask the coordinator now whether anything has changed."""
@@ -293,9 +301,10 @@ class GroupSession:
 
     def _on_tick(self, now_ms: int) -> None:
         """In the heartbeats' thread, with its lock: iteration counts as polling."""
-        last = self._reader.last
-        if last is not None and last is not self._seen:
-            self._seen = last
+        last, handed_out = self._reader.last, self.handed_out
+        iterated = last is not None and last is not self._seen
+        if iterated or handed_out != self._seen_handed_out:
+            self._seen, self._seen_handed_out = last, handed_out
             self._membership.active(now_ms)
             if now_ms >= self.positions.due_ms:
                 self._reader.interrupt()

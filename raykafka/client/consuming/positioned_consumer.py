@@ -62,7 +62,7 @@ class PositionedConsumer:
         self._group = parts.group
         if parts.group is not None:
             # One that is dropped without having been closed must not stay a member for ever.
-            weakref.finalize(self, parts.group.heartbeats.abandon).atexit = False
+            weakref.finalize(self, parts.group.abandon).atexit = False
 
     def assignment(self) -> set[TopicPartition]:
         """The partitions assigned."""

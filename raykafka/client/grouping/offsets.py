@@ -131,12 +131,16 @@ class GroupOffsets:
                 self._changed.wait(deadline.remaining_ms(timeout_ms) / 1000)
             return not self._jobs and not self._busy
 
-    def close(self) -> None:
-        """End the thread and the connection; what still waits is not committed."""
+    def abandon(self) -> None:
+        """Let the thread end, some time; what still waits is not committed."""
         with self._changed:
             self._stopping = True
             self._jobs.clear()
             self._changed.notify_all()
+
+    def close(self) -> None:
+        """End the thread and the connection; what still waits is not committed."""
+        self.abandon()
         self._calls.interrupt()
         if self._thread is not None:
             self._thread.join()
