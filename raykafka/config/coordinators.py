@@ -56,8 +56,8 @@ def _interval(kind: str) -> ConfigKey:
         ConfigType.INT,
         5000,
         Importance.LOW,
-        f"Milliseconds between two heartbeats of a member of a {kind} group; at most a third of the "
-        "session timeout counts. A member learns of a new assignment at once all the same: its "
+        f"Milliseconds between two heartbeats of a member of a {kind} group; at most a third of "
+        "the session timeout counts. A member learns of a new assignment at once all the same: its "
         "coordinator holds the heartbeat back and answers it when there is news.",
         at_least(10),
         dynamic=False,
