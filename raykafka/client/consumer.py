@@ -135,7 +135,8 @@ class Consumer(GroupConsumer):
         """Counters of this consumer, and ``records_lag`` by partition.
 
         The lag is the number of records between the position and the end of the partition that its
-        leader last reported; partitions that nothing was heard of are left out.
+        leader last reported; partitions that nothing was heard of are left out. Members of a group
+        count heartbeats that were answered and rebalances that changed what they own.
         """
         lag = {}
         for partition, progress in self._fetcher.progress.items():
@@ -143,7 +144,9 @@ class Consumer(GroupConsumer):
                 position = self._subscription.state(partition).position
                 if position is not None:
                     lag[partition] = max(0, progress.end_offset - position)
+        group = {} if self._group is None else self._group.metrics()
         return {
+            **group,
             "records_consumed_total": self._reader.records,
             "bytes_fetched_total": self._fetcher.bytes,
             "fetch_total": self._fetcher.frames,

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from raykafka.client.admin import Admin
+from raykafka.client.cluster.metadata import PartitionMetadata
 from raykafka.client.consumer import Consumer
 from raykafka.client.consuming.rebalance_listener import ConsumerRebalanceListener
 from raykafka.client.producer import Producer
@@ -26,6 +27,7 @@ from raykafka.errors import (
     NoOffsetForPartitionError,
     RaykafkaError,
 )
+from raykafka.internal_topics import CONSUMER_OFFSETS, coordinator_partition
 from raykafka.model import OffsetAndMetadata, TopicPartition
 from raykafka.testing.local_cluster import LocalCluster
 from tests.kits.topics import create_topic, delete_topic
@@ -413,6 +415,34 @@ def test_a_coordinator_that_is_killed_changes_nothing(tmp_path: Path) -> None:
                 assert consumer.committed(TopicPartition(name, 0)) == round_ + 1
             assert consumer.group_metadata().member_epoch == epoch
             assert told.heard == [("assigned", (0, 1, 2, 3))]
+
+
+def test_a_coordinator_with_copies_is_succeeded(tmp_path: Path) -> None:
+    with (
+        LocalCluster(tmp_path, nodes=3, partition_actors=1) as mortal,
+        Admin(mortal.bootstrap) as admin,
+        Consumer(mortal.bootstrap, group_id="g") as consumer,
+    ):
+        poll_until(lambda: len(admin.describe_cluster().brokers) == 3)
+        name = create_topic(mortal.bootstrap)
+        consumer.subscribe([name])
+        settle(consumer, owned=1)
+        before = consumer.group_metadata()
+        place = TopicPartition(name, 0)
+
+        def coordinator() -> PartitionMetadata:
+            [described] = admin.describe_topics([CONSUMER_OFFSETS])
+            return described.partitions[coordinator_partition("g", len(described.partitions))]
+
+        for offset in range(1, 4):
+            poll_until(lambda: len(coordinator().isr) == 3, consumer)
+            consumer.commit({place: offset})
+            mortal.kill_partition_actor(0, coordinator().leader_id)
+            assert consumer.committed(place) == offset
+            consumer.commit({place: offset + 10})
+            assert consumer.committed(place) == offset + 10
+        consumer.poll(0)
+        assert consumer.group_metadata() == before
 
 
 # --- listeners ------------------------------------------------------------------------------------

@@ -57,6 +57,7 @@ class GroupSession:
         self._in_callback = False
         self._news = False
         """Whether the membership has something for this side to do."""
+        self._rebalances = 0
         self._told = False
         """Whether the listener has heard of an assignment since the member joined."""
         self._seen: object = None
@@ -168,6 +169,13 @@ class GroupSession:
         with self.heartbeats.changing() as membership:
             membership.hurry(self._clock.monotonic_ms())
 
+    def metrics(self) -> dict[str, int]:
+        """Counters of this member."""
+        return {
+            "heartbeat_total": self.heartbeats.answered,
+            "rebalance_total": self._rebalances,
+        }
+
     def identity(self) -> ConsumerGroupMetadata:
         """Under which membership offsets are committed; raises ``CommitFailedError``."""
         with self._changed:
@@ -236,6 +244,7 @@ class GroupSession:
             if not self._membership.advance(work):
                 return
         self._add(work.added)
+        self._rebalances += bool(work.added or work.revoked)
         if work.added or work.revoked or not self._told:
             self._told = True
             self._tell(self._listener.on_partitions_assigned, work.added, errors)
