@@ -445,6 +445,22 @@ def test_a_coordinator_with_copies_is_succeeded(tmp_path: Path) -> None:
         assert consumer.group_metadata() == before
 
 
+def test_closing_when_the_cluster_is_gone(tmp_path: Path) -> None:
+    with LocalCluster(tmp_path) as short_lived:
+        name = create_topic(short_lived.bootstrap)
+        member = Consumer(short_lived.bootstrap, group_id="g", retry_backoff_ms=1)
+        member.subscribe([name])
+        settle(member, owned=1)
+        late = Consumer(short_lived.bootstrap, group_id="g", retry_backoff_ms=1)
+    late.subscribe([name])
+    for consumer in (member, late):
+        consumer.close(timeout_ms=100)
+    ends = [each for each in threading.enumerate() if each.name.startswith("raykafka-heart")]
+    for thread in ends:
+        thread.join(PATIENCE_S)
+    assert not any(thread.is_alive() for thread in ends)
+
+
 # --- listeners ------------------------------------------------------------------------------------
 
 

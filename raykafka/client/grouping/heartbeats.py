@@ -33,6 +33,7 @@ from raykafka.protocol.messages import ApiKey, Message
 logger = logging.getLogger(__name__)
 
 _LONGEST_WAIT_MS: Final = 60_000
+_JOIN_S: Final = 1.0
 _LOOK_AGAIN_MS: Final = 1000
 """An answer that is late by so much may come from somebody else: it is looked who leads now."""
 
@@ -115,7 +116,12 @@ class Heartbeats:
         """End the thread, without leaving the group."""
         self.abandon()
         if self._thread is not None:
-            self._thread.join()
+            # It may be asking a controller that is gone; it ends when the metadata are closed.
+            self._thread.join(_JOIN_S)
+        else:
+            self._close()
+
+    def _close(self) -> None:
         self._connections.close()
         self._calls.close()
 
@@ -128,7 +134,7 @@ class Heartbeats:
         except ClientClosedError:
             return
         finally:
-            self._connections.close()
+            self._close()
 
     def _step(self) -> None:
         """Send what is due, or wait for answers, for news, or for something to be due."""

@@ -39,6 +39,25 @@ OnCommit = Callable[[Mapping[TopicPartition, OffsetAndMetadata], "RaykafkaError 
 
 _MOST_QUEUED: Final = 1000
 _LONGEST_PAUSE_MS: Final = 250
+_JOIN_S: Final = 1.0
+
+
+def offset_to_commit(
+    place: tuple[str, int], topic_id: str, wanted: OffsetAndMetadata
+) -> OffsetToCommit:
+    """An offset as it travels."""
+    topic, partition = place
+    return OffsetToCommit(
+        topic, topic_id, partition, wanted.offset, wanted.leader_epoch, wanted.metadata
+    )
+
+
+def by_topic(places: Iterable[tuple[str, int]]) -> list[TopicPartitions]:
+    """Partitions as they travel where the coordinator looks at names only."""
+    topics: dict[str, list[int]] = {}
+    for topic, partition in places:
+        topics.setdefault(topic, []).append(partition)
+    return [TopicPartitions(topic, "", numbers) for topic, numbers in topics.items()]
 
 
 class _Job(NamedTuple):
@@ -143,8 +162,10 @@ class GroupOffsets:
         self.abandon()
         self._calls.interrupt()
         if self._thread is not None:
-            self._thread.join()
-        self._calls.close()
+            # It may be asking a controller that is gone; it ends when the metadata are closed.
+            self._thread.join(_JOIN_S)
+        else:
+            self._calls.close()
 
     # --- looking up -------------------------------------------------------------------------------
 
@@ -161,10 +182,7 @@ class GroupOffsets:
         Errors of single partitions stand in the answers. Raises what keeps the coordinator from
         answering for ``timeout_ms``, with ``once`` the first time that something does.
         """
-        topics: dict[str, list[int]] = {}
-        for topic, partition in partitions:
-            topics.setdefault(topic, []).append(partition)
-        asked = [TopicPartitions(topic, "", numbers) for topic, numbers in topics.items()]
+        asked = by_topic(partitions)
 
         def request(partition: int) -> OffsetFetchRequest:
             return OffsetFetchRequest(
@@ -207,15 +225,7 @@ class GroupOffsets:
             self._changed.notify_all()
 
     def _run(self) -> None:
-        while True:
-            with self._changed:
-                while (not self._jobs or self._busy) and not self._stopping:
-                    self._changed.wait()
-                if self._stopping:
-                    return
-                jobs = list(self._jobs)
-                self._jobs.clear()
-                self._busy = True
+        while jobs := self._next_jobs():
             last = {(each.topic, each.partition): each for job in jobs for each in job.listed}
             error: RaykafkaError | None = None
             try:
@@ -224,17 +234,21 @@ class GroupOffsets:
                 error = failed
             self._done.extend((job, error) for job in jobs)
             self._release()
+        self._calls.close()
+
+    def _next_jobs(self) -> list[_Job]:
+        """What is queued, with the connection to send it over; empty when the thread is to end."""
+        with self._changed:
+            while (not self._jobs or self._busy) and not self._stopping:
+                self._changed.wait()
+            jobs = [] if self._stopping else list(self._jobs)
+            self._jobs.clear()
+            self._busy |= bool(jobs)
+            return jobs
 
     def _listed(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> list[OffsetToCommit]:
         return [
-            OffsetToCommit(
-                place.topic,
-                self._topic_id_of(place),
-                place.partition,
-                wanted.offset,
-                wanted.leader_epoch,
-                wanted.metadata,
-            )
+            offset_to_commit(place, self._topic_id_of(place), wanted)
             for place, wanted in offsets.items()
         ]
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from raykafka.client.cluster.metadata import ClusterMetadata
 from raykafka.client.grouping.coordinator_calls import CoordinatorCalls
+from raykafka.client.grouping.offsets import by_topic, offset_to_commit
 from raykafka.client.operating.arguments import name_list, timestamp
 from raykafka.client.operating.offset_resets import (
     OffsetChange,
@@ -43,7 +44,6 @@ from raykafka.protocol.group_messages import (
     OffsetToCommit,
     PartitionOutcome,
     RemoveMembersRequest,
-    TopicPartitions,
 )
 from raykafka.protocol.messages import ApiKey, Message
 
@@ -165,7 +165,7 @@ class GroupOperations(ABC):
 
         Empty for a group that does not exist, as in Kafka.
         """
-        topics = None if partitions is None else _topics(partitions)
+        topics = None if partitions is None else by_topic(partitions)
 
         def request(partition: int) -> Message:
             return OffsetFetchRequest(group_id, partition, topics)
@@ -274,7 +274,7 @@ class GroupOperations(ABC):
         Raises ``GroupSubscribedToTopicError`` for a topic that a member is subscribed to,
         ``GroupIdNotFoundError``.
         """
-        topics = _topics(partitions)
+        topics = by_topic(partitions)
 
         def request(partition: int) -> Message:
             return OffsetDeleteRequest(group_id, partition, topics)
@@ -291,14 +291,7 @@ class GroupOperations(ABC):
         topic = self._metadata.topic(place.topic, timeout_ms=self._timeout_ms)
         self._metadata.partition(place.topic, place.partition, timeout_ms=self._timeout_ms)
         wanted = at if isinstance(at, OffsetAndMetadata) else OffsetAndMetadata(at)
-        return OffsetToCommit(
-            place.topic,
-            topic.topic_id,
-            place.partition,
-            wanted.offset,
-            wanted.leader_epoch,
-            wanted.metadata,
-        )
+        return offset_to_commit(place, topic.topic_id, wanted)
 
     def _existing(self, places: Iterable[TopicPartition]) -> list[TopicPartition]:
         """Those of which there is a partition now."""
@@ -370,13 +363,6 @@ def _describe(group_id: str) -> Callable[[int], Message]:
 
 def _delete(group_id: str) -> Callable[[int], Message]:
     return lambda partition: DeleteGroupsRequest(partition, [group_id])
-
-
-def _topics(places: Iterable[Place]) -> list[TopicPartitions]:
-    topics: dict[str, list[int]] = {}
-    for topic, partition in places:
-        topics.setdefault(topic, []).append(partition)
-    return [TopicPartitions(topic, "", numbers) for topic, numbers in topics.items()]
 
 
 def _readers(members: Iterable[GroupMember]) -> dict[TopicPartition, GroupMember]:

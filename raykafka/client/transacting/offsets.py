@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
+from raykafka.client.grouping.offsets import offset_to_commit
 from raykafka.errors import InvalidRequestError
 from raykafka.model import OffsetAndMetadata, TopicPartition
 from raykafka.protocol.group_messages import OffsetToCommit
@@ -23,14 +24,5 @@ def offsets_to_commit(offsets: Offsets, topic_id: Callable[[str], str]) -> list[
         given = wanted if isinstance(wanted, OffsetAndMetadata) else OffsetAndMetadata(wanted)
         if type(given.offset) is not int or given.offset < 0:
             raise InvalidRequestError(f"{given.offset!r} is no offset to commit for {topic}")
-        found.append(
-            OffsetToCommit(
-                topic,
-                topic_id(topic),
-                partition,
-                given.offset,
-                given.leader_epoch,
-                given.metadata,
-            )
-        )
+        found.append(offset_to_commit((topic, partition), topic_id(topic), given))
     return found
