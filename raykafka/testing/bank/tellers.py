@@ -13,6 +13,8 @@ from random import Random
 from typing import Final
 
 _LOOK_S: Final = 0.1
+_LIFE_S: Final = 4.0
+"""How long it takes, on average, until the next one of them is killed, whatever else goes wrong."""
 _MODULE: Final = "raykafka.testing.bank.teller"
 
 
@@ -72,7 +74,10 @@ class Tellers:
                 self._end(self._running.popitem()[1])
 
     def _keep(self) -> None:
+        random = Random(f"tellers {self._seed}")
         while not self._stopping.wait(_LOOK_S):
+            if random.random() < _LOOK_S / _LIFE_S:
+                self.kill(random)
             with self._lock:
                 for name in self._names:
                     process = self._running.get(name)
