@@ -112,6 +112,8 @@ class Sharing:
         acknowledging = [bool(part.acknowledgements) for part in request.partitions]
         errors: Errors = {}
         found = await self._registry.find_all(request.group_id, request.partitions, errors, member)
+        if self._has_left(reply, found, member):
+            return
         refused = self._apply(request.partitions, found, member)
         deadline_ms = self._clock.monotonic_ms() + request.max_wait_ms
         collected = await self._collect_all(request, found, errors, member, reply)
@@ -132,6 +134,8 @@ class Sharing:
     ) -> None:
         errors: Errors = {}
         found = await self._registry.find_all(request.group_id, request.partitions, errors, member)
+        if self._has_left(reply, found, member):
+            return
         refused = self._apply(request.partitions, found, member)
         if request.release:
             for shared in found.values():
@@ -147,6 +151,13 @@ class Sharing:
             for index, part in enumerate(request.partitions)
         ]
         reply(ShareAcknowledgeResponse(partitions, _lock_ms(found.values())))
+
+    def _has_left(self, reply: Reply, found: Mapping[int, SharedPartition], member: Member) -> bool:
+        """Whether the connection ended while something was loaded: then nothing of it is kept."""
+        if reply.closed:
+            for shared in found.values():
+                self._registry.leave(shared, member)
+        return reply.closed
 
     def _serve(self, serve: Serve, request: Any, reply: Reply) -> None:
         if len(self._requests) >= MAX_REQUESTS:
