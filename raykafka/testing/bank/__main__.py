@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 from random import Random
 
@@ -26,6 +27,8 @@ from raykafka.testing.chaos.rounds import HEAL_S, Nemesis, Round
 READ_UNCOMMITTED = "read-uncommitted"
 """Planted bug: the auditor sees what is not committed."""
 SETTLE_S = 300.0
+CONFIGS = {"group.consumer.session.timeout.ms": "3000"}
+"""A teller that was killed said no goodbye: its requests wait until its session is over."""
 
 
 @click.command()
@@ -47,11 +50,15 @@ def main(
     console = Console(stderr=True)
     console.print(f"starting three Ray nodes and a cluster on them; seed {seed}")
     directory = Path(tempfile.mkdtemp(prefix="rkb"))
-    deployment = Deployment(directory, partitions=1, replication_factor=3, min_insync=2)
     faults: Counter[str] = Counter()
     unhealed = 0
-    try:
+    with ExitStack() as closing:
+        deployment = Deployment(
+            directory, partitions=1, replication_factor=3, min_insync=2, configs=CONFIGS
+        )
+        closing.callback(deployment.close)
         bank, logs = _bank(deployment, directory, seed, count, plant)
+        closing.callback(bank.tellers.stop)
         chosen = [fault for fault in bank_faults(bank.tellers) if not only or fault.name in only]
         chosen = [fault for fault in chosen if are_possible() or not fault.needs_root]
         if not chosen:
@@ -72,8 +79,6 @@ def main(
         deployment.wait_healthy(HEAL_S)
         settled = bank.settle(SETTLE_S)
         said = log_lines(logs)
-    finally:
-        deployment.close()
     _show(bank, faults, said)
     if not settled:
         click.echo("not everything that was asked for was done in the end")

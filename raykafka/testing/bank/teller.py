@@ -7,6 +7,7 @@ until it is killed, and is started again under the same name.
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
@@ -152,12 +153,17 @@ def _rewind(consumer: Consumer, polled: Polled) -> None:
 
 
 def main(data_dir: str, name: str, seed: str, planted: str = "") -> None:
-    """Work until killed; a producer that was fenced or has lost its way makes place for another."""
+    """Work until killed, or until whoever started this is gone.
+
+    A producer that was fenced, or has lost its way, makes place for another.
+    """
+    parent = os.getppid()
     bootstrap = FileBootstrap(endpoint_file(data_dir))
     random = Random(f"{name} {seed}")
-    while True:
+    while os.getppid() == parent:
         try:
-            Teller(bootstrap, name, random, planted=planted).run(lambda: True)
+            teller = Teller(bootstrap, name, random, planted=planted)
+            teller.run(lambda: os.getppid() == parent)
         except RaykafkaError as error:
             print(f"{name}: {error!r}", file=sys.stderr, flush=True)  # noqa: T201 - its only voice
 

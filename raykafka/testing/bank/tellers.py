@@ -13,7 +13,7 @@ from random import Random
 from typing import Final
 
 _LOOK_S: Final = 0.1
-_LIFE_S: Final = 4.0
+_LIFE_S: Final = 6.0
 """How long it takes, on average, until the next one of them is killed, whatever else goes wrong."""
 _MODULE: Final = "raykafka.testing.bank.teller"
 
@@ -66,9 +66,10 @@ class Tellers:
             os.kill(pid, signal.SIGCONT)
 
     def stop(self) -> None:
-        """End all of them."""
+        """End all of them. Idempotent."""
         self._stopping.set()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
         with self._lock:
             while self._running:
                 self._end(self._running.popitem()[1])

@@ -36,15 +36,22 @@ class Deployment:
     """A running cluster; ``close`` ends it and removes everything."""
 
     def __init__(
-        self, directory: Path, *, partitions: int, replication_factor: int, min_insync: int
+        self,
+        directory: Path,
+        *,
+        partitions: int,
+        replication_factor: int,
+        min_insync: int,
+        configs: Mapping[str, str] | None = None,
     ) -> None:
-        """``directory`` is empty, and its path short."""
+        """``directory`` is empty, and its path short; ``configs`` are settings of brokers."""
         self.partitions = partitions
         self.replication_factor = replication_factor
         self.data_dir = directory / "data"
         self.namespaces = Namespaces(NODES) if are_possible() else None
         self.has_disks = False
         self._directory = directory
+        self._configs = configs or {}
         self._mounted: list[Path] = []
         self._clock = SystemClock()
         self._waiting = threading.Event()
@@ -83,7 +90,7 @@ class Deployment:
             "RAY_ADDRESS": self.nodes.address,
             "RAYKAFKA_HOME": str(self._directory / "home"),
         }
-        settings: Mapping[str, str] = {"disk.reserve.bytes": "1000000"}
+        settings = {"disk.reserve.bytes": "1000000", **self._configs}
         words = [sys.executable, "-c", _UP, "up", "--name", NAME, "-d", str(self.data_dir)]
         for key, value in settings.items():
             words += ["-c", f"{key}={value}"]
