@@ -108,6 +108,8 @@ def test_leases_end_and_settings_change_while_the_group_works(
     assert a.fetch(3, 700) == {}
     with pytest.raises(InvalidConfigError):
         admin.configure(**{"share.record.lock.duration.ms": "soon"})
+    with pytest.raises(InvalidConfigError, match="topic of coordinators"):
+        admin.configure(**{"errors.deadletterqueue.topic.name": "__consumer_offsets"})
 
 
 def test_what_was_acknowledged_outlives_the_leader_and_its_coordinator(

@@ -13,12 +13,18 @@ from raykafka.actors.coordinating.kind import CoordinatorContext, ServiceKind
 from raykafka.actors.coordinating.service import HostedService
 from raykafka.config.share_group import SHARE_GROUP
 from raykafka.errors import (
+    InvalidConfigError,
     InvalidGroupIdError,
     InvalidRequestError,
     NonEmptyGroupError,
     RaykafkaError,
 )
-from raykafka.internal_topics import CONSUMER_OFFSETS, SHARE_GROUP_STATE, coordinator_partition
+from raykafka.internal_topics import (
+    CONSUMER_OFFSETS,
+    INTERNAL_TOPICS,
+    SHARE_GROUP_STATE,
+    coordinator_partition,
+)
 from raykafka.protocol.group_messages import DescribeGroupsRequest, DescribeGroupsResponse
 from raykafka.protocol.messages import ApiKey, ConfigChange
 from raykafka.protocol.share_messages import (
@@ -60,6 +66,7 @@ from raykafka.share.machine import ShareCoordinator
 
 _TIMEOUT_S: Final = 5.0
 _SHARE: Final = "share"
+_DEAD_LETTERS: Final = "errors.deadletterqueue.topic.name"
 
 
 def shares(context: CoordinatorContext) -> ServiceKind:
@@ -247,4 +254,6 @@ def _checked(change: ConfigChange) -> tuple[str, str | None]:
     if change.op != "set":
         raise InvalidRequestError(f"a change is set or delete, not {change.op!r}")
     SHARE_GROUP.parse_value(name, change.value)
+    if name == _DEAD_LETTERS and change.value in INTERNAL_TOPICS:
+        raise InvalidConfigError(f"{change.value} is a topic of coordinators; name another one")
     return name, change.value
