@@ -116,7 +116,7 @@ def business(
     wait_until(lambda: requester.sent >= REQUESTS)
     requester.stop()
     audit = auditor.audit
-    wait_until(lambda: all(audit.is_done(number) for number in requester.acknowledged))
+    wait_until(lambda: audit.settles(requester.acknowledged))
     staff.stop()
     auditor.stop()
     audit.conclude(requester.acknowledged, requester.sent)

@@ -49,9 +49,9 @@ class Audit:
         """Of all rules together."""
         return sum(self.counts.values())
 
-    def is_done(self, request: int) -> bool:
-        """Whether both entries of a transfer have been seen."""
-        return request in self._done
+    def settles(self, acknowledged: Iterable[int]) -> bool:
+        """Whether there is nothing to wait for: all of these are done, or the books are wrong."""
+        return bool(self.counts) or all(number in self._done for number in list(acknowledged))
 
     def observe(self, partition: int, offset: int, entry: Entry, now_ms: int) -> None:
         """A reader was given an entry."""

@@ -63,9 +63,7 @@ class Bank:
         Ends everything.
         """
         audit = self.auditor.audit
-        done = self._wait(
-            lambda: all(audit.is_done(number) for number in self.requester.acknowledged), timeout_s
-        )
+        done = self._wait(lambda: audit.settles(self.requester.acknowledged), timeout_s)
         self.tellers.stop()
         self.auditor.stop()
         audit.conclude(self.requester.acknowledged, self.requester.sent)

@@ -31,7 +31,7 @@ TIMEOUT_MS: Final = 10_000
 """Of transactions: what a killed teller has left open blocks readers for so long at most."""
 SESSION_MS: Final = 6_000
 OFFSETS_OUTSIDE: Final = "offsets-outside"
-"""Planted bug: offsets are committed after the transaction and not within."""
+"""Planted bug: offsets are committed with the next turn and not within the transaction."""
 PLACES: Final = ("polled", "sent", "offsets", "committed")
 """Where a teller says that it is, in this order, in each transaction."""
 
@@ -65,6 +65,8 @@ class Teller:
         self._random = random
         self._planted = planted
         self._hazard = hazard
+        self._outside: dict[TopicPartition, int] = {}
+        """What was done in the last transaction."""
 
     def run(self, goes_on: Callable[[], bool]) -> None:
         """Do transfers; whatever is left open when an error comes out of here stays open."""
@@ -103,6 +105,8 @@ class Teller:
 
     def _transact(self, producer: Producer, consumer: Consumer, polled: Polled) -> None:
         doomed = self._random.random() < DOOMED
+        if self._planted == OFFSETS_OUTSIDE:
+            consumer.commit(self._outside)
         self._hazard("polled")
         producer.begin_transaction()
         try:
@@ -120,8 +124,7 @@ class Teller:
             producer.commit_transaction()
             self.transactions += 1
             self._hazard("committed")
-            if self._planted == OFFSETS_OUTSIDE:
-                consumer.commit(offsets)
+            self._outside = offsets
         except (RaykafkaError, _Doomed):
             # Raises what means that this producer is of no use any more.
             producer.abort_transaction()
