@@ -339,7 +339,10 @@ class ControllerActor:
     async def _tell_access(self) -> None:
         told: ClusterAccess | None = None
         while True:
-            access = None if self._parts is None else self.access()
+            # One whose disk was lost knows nobody until the others find it: nor should clients.
+            parts = self._parts
+            knows = parts is not None and parts.shell.node.machine.voters.voters
+            access = self.access() if knows else None
             if access is not None and access != told and self.on_access is not None:
                 self.on_access(access)
                 told = access

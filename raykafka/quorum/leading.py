@@ -258,6 +258,8 @@ class LeaderState:
                 f"controller {voter.id} votes from directory {present.directory_id}; remove that"
                 f" voter before {voter.directory_id} takes its place"
             )
+        if self._adding is not None and self._adding.id == voter.id:
+            self._adding = None  # it has lost its disk before it could vote
         self._check_may_change()
         if present is not None:
             return self.write_voters(voters.with_voter(voter), now_ms)

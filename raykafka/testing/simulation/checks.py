@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from raykafka.errors import RaykafkaError, error_for
-from raykafka.log.batch_header import BatchHeader, read_header
+from raykafka.log.batch_header import BatchHeader, verify
+from raykafka.model import PartitionId
 from raykafka.protocol.messages import FetchedPartition
 from raykafka.replication.role import Role
 from raykafka.testing.simulation.hosts import Process
@@ -149,7 +150,8 @@ class Checks:
         log = replica.log
         if end > log.log_end_offset:
             self._fail(f"{where}: high watermark {end} is behind the log's end")
-        for header in batches_between(log, max(start, log.log_start_offset), end):
+        first = max(start, log.log_start_offset)
+        for header in batches_between(log, replica.partition, first, end):
             if header.base_offset < partition.end:
                 known = committed_at(partition, header.base_offset)
                 if (known.base_offset, known.epoch, known.crc) != (
@@ -267,17 +269,18 @@ class Checks:
         """End of the committed log, by partition."""
         return [partition.end for partition in self._partitions]
 
-    def check_log(self, name: str, number: int, log: Any, *, flipped: bool) -> None:
+    def check_log(self, name: str, replica: Any, *, flipped: bool) -> None:
         """A replica in sync, once everything has healed: it has the whole committed log.
 
         Where a bit was ``flipped`` it may be one that nobody has read yet.
         """
+        number, log = replica.partition.partition, replica.log
         partition = self._partitions[number]
         where = f"{name} {self.topic}-{number}"
         if log.log_end_offset < partition.end:
             self._fail(f"{where} ends at {log.log_end_offset}, {partition.end} is committed")
         try:
-            headers = batches_between(log, log.log_start_offset, partition.end)
+            headers = batches_between(log, replica.partition, log.log_start_offset, partition.end)
         except RaykafkaError as error:
             if not flipped:
                 self._fail(f"{where} cannot be read: {error}")
@@ -302,12 +305,16 @@ def committed_at(partition: _Partition, offset: int) -> Committed:
     return partition.log[bisect_right(partition.starts, offset) - 1]
 
 
-def batches_between(log: Any, start: int, end: int) -> list[BatchHeader]:
-    """The headers of a log's batches from ``start`` up to ``end``."""
+def batches_between(log: Any, partition: PartitionId, start: int, end: int) -> list[BatchHeader]:
+    """The headers of a log's batches from ``start`` up to ``end``.
+
+    Raises ``CorruptMessageError`` for one that is not as it was written: a log believes what its
+    own process wrote, whatever has become of it on the disk.
+    """
     found = []
     while start < end:
         for message in log.read(start, max_bytes=1 << 20, up_to=end):
-            header = read_header(message)
+            header = verify(message, partition)
             found.append(header)
             start = header.next_offset
     return found

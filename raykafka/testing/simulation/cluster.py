@@ -187,7 +187,7 @@ class SimulatedCluster:
             for replica in process.shell._replicas:
                 number = replica.partition.partition
                 if replica.topic == TOPIC and (number, replica.machine.local_id) in in_sync:
-                    self.checks.check_log(process.name, number, replica.log, flipped=flipped)
+                    self.checks.check_log(process.name, replica, flipped=flipped)
 
     def partition_actors(self) -> list[Process]:
         """The living partition actors, in the order of their names."""

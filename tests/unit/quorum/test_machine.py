@@ -219,6 +219,20 @@ def test_voters_change_one_at_a_time_and_not_before_the_epoch_is_committed() -> 
     assert only(found, effects.AppendVoters), "caught up"
 
 
+def test_one_that_loses_its_disk_before_it_votes_may_try_again() -> None:
+    replica = Replica()
+    replica.elect()
+    replica.do(events.Flushed(1, 0))
+    replica.acknowledge(1, 1)
+    replica.do(events.AddVoter(Voter(*KEYS[3])))
+    with pytest.raises(errors.ReassignmentInProgressError):
+        replica.do(events.AddVoter(Voter(*KEYS[4])))
+    replica.do(events.AddVoter(Voter(KEYS[3].id, "another disk")))
+    assert replica.machine.leading is not None
+    assert replica.machine.leading.adding == Voter(KEYS[3].id, "another disk")
+    assert KEYS[3] not in replica.machine.leading.progress, "the lost disk counts no more"
+
+
 def test_a_leader_that_is_voted_out_stays_until_that_is_committed() -> None:
     replica = Replica()
     replica.elect()
