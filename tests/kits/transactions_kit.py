@@ -28,6 +28,8 @@ class ScriptedCoordinator:
         self.asked: list[tuple[str, tuple[int, int], TxnPartition]] = []
         self.holds = False
         self.refusal: RaykafkaError | None = None
+        self.refused: dict[tuple[int, int], RaykafkaError] = {}
+        """Producers that get another answer than the rest."""
         self._released = asyncio.Event()
         actor.gate._verify = self
 
@@ -46,8 +48,9 @@ class ScriptedCoordinator:
         self.asked.append((transactional_id, producer, place))
         if self.holds:
             await self._released.wait()
-        if self.refusal is not None:
-            raise self.refusal
+        refusal = self.refused.get(producer, self.refusal)
+        if refusal is not None:
+            raise refusal
 
 
 class TransactionalProducer:

@@ -1,8 +1,9 @@
 """Transactional batches: the first one of a transaction in a partition waits for its coordinator.
 
 The leader asks whether the transaction is open, which makes its partition part of it (KIP-890); so
-no batch comes into a log that no marker would ever end. Batches of that producer that arrive
-meanwhile wait behind the first one, in their order. A leader that ceases to lead answers them all.
+no batch comes into a log that no marker would ever end. Batches of that producer and epoch that
+arrive meanwhile wait behind the first one, in their order. A leader that ceases to lead answers all
+of them.
 """
 
 from __future__ import annotations
@@ -68,10 +69,10 @@ class _Verification:
 
     committed = False
 
-    def __init__(self, gate: TransactionGate, replica: Replica, producer_id: int) -> None:
+    def __init__(self, gate: TransactionGate, replica: Replica, producer: tuple[int, int]) -> None:
         self._gate = gate
         self.replica = replica
-        self.producer_id = producer_id
+        self.producer = producer
         self.parked: list[_Parked] = []
         self.size = 0
         self.passes = False
@@ -93,7 +94,8 @@ class TransactionGate:
 
     def __init__(self, verify: VerifyTransaction) -> None:
         self._verify = verify
-        self._waiting: dict[tuple[Replica, int], _Verification] = {}
+        self._waiting: dict[tuple[Replica, tuple[int, int]], _Verification] = {}
+        """By producer id and epoch: what a zombie is told is not for its successor."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._bytes = 0
 
@@ -113,7 +115,7 @@ class TransactionGate:
         producer_id, log = header.producer_id, replica.log
         if log.in_transaction(producer_id):
             return True
-        waiting = self._waiting.get((replica, producer_id))
+        waiting = self._waiting.get((replica, (producer_id, header.producer_epoch)))
         if waiting is None:
             if log.find_duplicate(header) is not None:
                 return True
@@ -154,29 +156,23 @@ class TransactionGate:
     def _begin(
         self, replica: Replica, header: BatchHeader, request: ProduceRequest, handle: Handle
     ) -> _Verification:
-        waiting = _Verification(self, replica, header.producer_id)
-        self._waiting[replica, header.producer_id] = waiting
-        replica.waiters[waiting] = _NEVER
         producer = header.producer_id, header.producer_epoch
-        task = asyncio.ensure_future(self._ask(waiting, producer, request, handle))
+        waiting = _Verification(self, replica, producer)
+        self._waiting[replica, producer] = waiting
+        replica.waiters[waiting] = _NEVER
+        task = asyncio.ensure_future(self._ask(waiting, request, handle))
         waiting.task = task
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return waiting
 
-    async def _ask(
-        self,
-        waiting: _Verification,
-        producer: tuple[int, int],
-        request: ProduceRequest,
-        handle: Handle,
-    ) -> None:
+    async def _ask(self, waiting: _Verification, request: ProduceRequest, handle: Handle) -> None:
         replica = waiting.replica
         topic_id, partition = replica.partition
         place = TxnPartition(replica.topic, topic_id, partition)
         timeout_s = min(request.timeout_ms / 1000, _LONGEST_S)
         try:
-            await self._verify(request.transactional_id, producer, place, timeout_s)
+            await self._verify(request.transactional_id, waiting.producer, place, timeout_s)
         except RaykafkaError as error:
             self.fail(waiting, _as_told(error))
         except Exception:
@@ -204,9 +200,9 @@ class TransactionGate:
     def _end(self, waiting: _Verification) -> bool:
         """False where it has ended already."""
         replica = waiting.replica
-        if self._waiting.get((replica, waiting.producer_id)) is not waiting:
+        if self._waiting.get((replica, waiting.producer)) is not waiting:
             return False
-        del self._waiting[replica, waiting.producer_id]
+        del self._waiting[replica, waiting.producer]
         replica.waiters.pop(waiting, None)
         self._bytes -= waiting.size
         return True

@@ -25,6 +25,7 @@ from raykafka.errors import (
     InvalidTxnStateError,
     NotLeaderOrFollowerError,
     OutOfOrderSequenceNumberError,
+    ProducerFencedError,
     RaykafkaError,
     ServerBusyError,
     UnknownTopicIdError,
@@ -166,6 +167,27 @@ class TestFirstBatch:
                 coordinator.let_go()
                 await turns()
                 assert [len(reply.answers) for reply in waiting] == [1, 1]
+
+        run(scenario())
+
+    def test_a_zombie_that_is_refused_takes_nobody_with_it(self, tmp_path: Path) -> None:
+        async def scenario() -> None:
+            async with ActorHarness(tmp_path) as actor:
+                await actor.assign(0)
+                coordinator = ScriptedCoordinator(actor)
+                coordinator.holds = True
+                coordinator.refused = {(7, 0): ProducerFencedError("a newer producer")}
+                zombie, successor = TransactionalProducer(actor), TransactionalProducer(actor)
+                successor.epoch = 1
+                late = zombie.send(b"a")
+                await turns()
+                first = successor.send(b"b")
+                await turns()
+                coordinator.let_go()
+                await turns()
+                assert late.answer.error_code == code_of(ProducerFencedError)
+                assert first.answer.error_code == 0
+                assert [who for _, who, _ in coordinator.asked] == [(7, 0), (7, 1)]
 
         run(scenario())
 
