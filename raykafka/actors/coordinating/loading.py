@@ -1,4 +1,4 @@
-"""Reads a coordinator's log back into its machine."""
+"""Reads a coordinator's log back into its machine; waits until all of that is committed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import asyncio
 from typing import Final
 
 from raykafka.actors.coordinating.machine import CoordinatorMachine
-from raykafka.errors import LogDamagedError
+from raykafka.actors.replicas.replica import Replica
+from raykafka.errors import LogDamagedError, RaykafkaError
 from raykafka.log.batch import decode_batch
 from raykafka.log.batch_header import Message, read_header
 from raykafka.log.schema import UNTYPED_SCHEMA
@@ -50,3 +51,21 @@ def _replay_batch(message: Message, machine: CoordinatorMachine) -> int:
             ]
         )
     return header.next_offset
+
+
+class HighWatermarkWaiter:
+    """A ``Waiter`` that only wants to know."""
+
+    committed = False
+
+    def __init__(self) -> None:
+        self.moved = asyncio.Event()
+
+    def on_committed(self, replica: Replica) -> None:
+        """See ``Waiter``."""
+        replica.waiters.pop(self, None)
+        self.moved.set()
+
+    def on_gone(self, replica: Replica, error: RaykafkaError) -> None:
+        """See ``Waiter``; whoever waits looks at the role."""
+        self.moved.set()

@@ -19,7 +19,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, NamedTuple
 
 from raykafka.actors.coordinating.compaction import Compaction
-from raykafka.actors.coordinating.loading import replay_log
+from raykafka.actors.coordinating.loading import HighWatermarkWaiter, replay_log
 from raykafka.actors.coordinating.machine import CoordinatorMachine, KeyedRecord
 from raykafka.actors.replicas.lease import Lease
 from raykafka.actors.replicas.own_appends import OwnAppends
@@ -321,7 +321,7 @@ class HostedService:
 
     async def _wait_committed(self, end: int) -> None:
         """Until everything below ``end`` is committed; a service that is closed is cancelled."""
-        waiter = _HighWatermarkWaiter()
+        waiter = HighWatermarkWaiter()
         while self.replica.high_watermark < end and not self._closed:
             waiter.moved.clear()
             self.replica.waiters[waiter] = end - 1
@@ -340,25 +340,31 @@ class HostedService:
         compaction.begin(records, replica.log.log_end_offset)
         start = compaction.start_offset
         try:
-            while part := compaction.next_slice():
-                group = _Group(self)
-                self._in_flight.append(group)
-                future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-                group.waiting.append(_Waiting(None, future))
-                self._pending += 1
-                try:
-                    self._append(group, part)
-                except RaykafkaError:
-                    self._in_flight.remove(group)
-                    self._pending -= 1
-                    raise
-                await future
+            while self._still_serves(machine) and (part := compaction.next_slice()):
+                await self._append_slice(part)
+            # Keys that were left out since they have changed: what they are now must be committed.
+            await self._settled((), None)
             if self._still_serves(machine):
                 replica.log.delete_records(start)
         except RaykafkaError as error:
             logger.warning("%s: was not compacted: %s", self.name, error)
         finally:
-            compaction.end()
+            if machine is self._machine:  # else another rewriting may be under way
+                compaction.end()
+
+    async def _append_slice(self, records: Sequence[KeyedRecord]) -> None:
+        group = _Group(self)
+        self._in_flight.append(group)
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        group.waiting.append(_Waiting(None, future))
+        self._pending += 1
+        try:
+            self._append(group, records)
+        except RaykafkaError:
+            self._in_flight.remove(group)
+            self._pending -= 1
+            raise
+        await future
 
     def _still_serves(self, machine: CoordinatorMachine) -> bool:
         return self.is_active and machine is self._machine
@@ -372,21 +378,3 @@ class HostedService:
             logger.debug("%s: %s", self.name, error)
         elif error is not None:
             logger.error("%s: a task failed", self.name, exc_info=error)
-
-
-class _HighWatermarkWaiter:
-    """A ``Waiter`` that only wants to know."""
-
-    committed = False
-
-    def __init__(self) -> None:
-        self.moved = asyncio.Event()
-
-    def on_committed(self, replica: Replica) -> None:
-        """See ``Waiter``."""
-        replica.waiters.pop(self, None)
-        self.moved.set()
-
-    def on_gone(self, replica: Replica, error: RaykafkaError) -> None:
-        """See ``Waiter``; whoever waits looks at the role."""
-        self.moved.set()

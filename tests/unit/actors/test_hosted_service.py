@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from counter_kind import Add, counters
@@ -171,6 +172,79 @@ def test_a_long_log_is_replaced_by_the_state(
             await actor.assign(0, opened_before=True)
             assert (await loaded(actor)).machine.totals == expected
             await turns()
+
+    run(check())
+
+
+def test_what_changes_during_a_rewriting_is_committed_before_the_log_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compaction, "SLICE_RECORDS", 3)
+    on_replied = HostedService.on_replied
+
+    def full(*_: object) -> int:
+        raise DiskFullError("no room")
+
+    async def check() -> None:
+        async with ActorHarness(tmp_path) as actor:
+            await actor.assign(0, configs={"fsync": "batch"})
+            service = await loaded(actor)
+            for name in ("a", "b", "c", "d"):
+                await service.submit(Add(name, 5))
+            service._compaction._min_records = 4
+            late: list[asyncio.Task[object]] = []
+
+            with monkeypatch.context() as patch:
+
+                def replied(service: HostedService, *arguments: Any) -> None:
+                    if not late:  # the last record is left out, since its key is being changed
+                        late.append(asyncio.ensure_future(service.submit(Add("d", 1))))
+                        patch.setattr(LogWriter, "write", full)
+                    on_replied(service, *arguments)
+
+                patch.setattr(HostedService, "on_replied", replied)
+                await service.tick()
+                await until(lambda: bool(late) and late[0].done())
+            assert isinstance(late[0].exception(), CoordinatorNotAvailableError)
+            await until(lambda: service.is_active)
+            assert service.machine.totals == dict.fromkeys("abcd", 5)
+
+    run(check())
+
+
+def test_a_rewriting_ends_when_the_machine_is_rebuilt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compaction, "SLICE_RECORDS", 2)
+    write, written = LogWriter.write, 0
+
+    def full_once(*arguments: Any) -> int:
+        nonlocal written
+        written += 1
+        if written == 2:  # the first one is of the rewriting that begins with the new machine
+            raise DiskFullError("no room")
+        return write(*arguments)
+
+    async def check() -> None:
+        async with ActorHarness(tmp_path) as actor:
+            await actor.assign(0, configs={"fsync": "batch"})
+            service = await loaded(actor)
+            names = [f"k{number}" for number in range(20)]
+            await asyncio.gather(*(service.submit(Add(name, 5)) for name in names))
+            service._compaction._min_records = 20
+
+            def on_loaded(service: HostedService) -> None:
+                service.spawn(service._compact())
+                monkeypatch.setattr(LogWriter, "write", full_once)
+
+            service._on_loaded = on_loaded
+            await service.tick()
+            await until(lambda: service._compaction.is_running)
+            service._reload()
+            await until(lambda: written > 1 and not service.tasks)
+        async with ActorHarness(tmp_path) as actor:
+            await actor.assign(0, opened_before=True)
+            assert (await loaded(actor)).machine.totals == dict.fromkeys(names, 5)
 
     run(check())
 
