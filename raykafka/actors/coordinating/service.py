@@ -171,6 +171,14 @@ class HostedService:
             raise
         return await self._settled(outcome.records, outcome.answer)
 
+    def tell(self, command: Any) -> Any:
+        """Handle, at once and always, a ``command`` that leads to no records; what it answers may
+        rest on what is not committed yet.
+        """
+        return self._machine.handle(
+            command, now_ms=self._clock.now_ms(), monotonic_ms=self._clock.monotonic_ms()
+        ).answer
+
     async def tick(self) -> Any:
         """Let the machine see what has run out; returns its answer, None while nothing has."""
         if not self.is_active or not self._may_append():

@@ -89,9 +89,7 @@ class _Completing:
             completed = CompleteTransaction(
                 markers.transactional_id, markers.transaction, markers.marker_epoch
             )
-            # Not awaited: nobody waits for what is being committed besides. Its first step, in
-            # which the machine hears of it, comes before those who wait for ``done`` go on.
-            self._service.spawn(self._service.submit(completed))
+            self._service.tell(completed)
         finally:
             del self._running[key]
             if not done.done():
@@ -196,16 +194,16 @@ class TransactionCoordinator:
     # --- completing -------------------------------------------------------------------------------
 
     def on_loaded(self, service: HostedService) -> None:
-        """Go on with what a former leader has decided and not completed."""
-        service.spawn(self._resume(service))
+        """Go on with what a former leader has decided and not completed.
+
+        All that has been loaded is committed, and nobody would ask again where this is refused.
+        """
+        self.on_ticked(service, service.tell(ListMarkers()))
 
     def on_ticked(self, service: HostedService, markers: list[Markers]) -> None:
         """Abort what has timed out."""
         for each in markers:
             self._of(service).ensure(each)
-
-    async def _resume(self, service: HostedService) -> None:
-        self.on_ticked(service, await service.submit(ListMarkers()))
 
     def _of(self, service: HostedService) -> _Completing:
         found = self._completing.get(service)
