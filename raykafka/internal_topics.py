@@ -8,6 +8,8 @@ from __future__ import annotations
 import zlib
 from typing import Final
 
+from raykafka.errors import InvalidRequestError
+
 CONSUMER_OFFSETS: Final = "__consumer_offsets"
 """Consumer groups and share groups: members, assignments, committed offsets."""
 TRANSACTION_STATE: Final = "__transaction_state"
@@ -18,5 +20,12 @@ INTERNAL_TOPICS: Final = frozenset((CONSUMER_OFFSETS, TRANSACTION_STATE, SHARE_G
 
 
 def coordinator_partition(key: str, count: int) -> int:
-    """Which of ``count`` partitions the state of a group id or transactional id stands in."""
-    return zlib.crc32(key.encode()) % count
+    """Which of ``count`` partitions the state of a group id or transactional id stands in.
+
+    Raises ``InvalidRequestError`` for what is not text.
+    """
+    try:
+        encoded = key.encode()
+    except UnicodeEncodeError:
+        raise InvalidRequestError(f"{key!r} is not text that UTF-8 has") from None
+    return zlib.crc32(encoded) % count

@@ -518,6 +518,38 @@ def test_a_listener_cannot_poll(make: Callable[..., Consumer], topic: str, group
         settle(listener.consumer)
 
 
+@pytest.mark.parametrize("call", ["unsubscribe", "close"])
+@pytest.mark.parametrize("when", ["on_partitions_assigned", "on_partitions_revoked"])
+def test_a_listener_may_unsubscribe_and_close(
+    make: Callable[..., Consumer], topic: str, group: str, when: str, call: str
+) -> None:
+    heard: list[set[TopicPartition]] = []
+
+    def end(partitions: Collection[TopicPartition]) -> None:
+        heard.append(set(partitions))
+        if len(heard) < 10:  # a listener that is told again and again must end, too
+            getattr(consumer, call)()
+
+    listener = ConsumerRebalanceListener()
+    setattr(listener, when, end)
+    consumer = make(topic, group_id=group, listener=listener)
+    try:
+        if when == "on_partitions_assigned":
+            poll_until(lambda: bool(heard), consumer)
+        else:
+            settle(consumer)
+            getattr(consumer, call)()
+    except ClientClosedError:
+        assert call == "close"
+    assert heard == [places(topic)]
+    if call == "close":
+        with pytest.raises(ClientClosedError):
+            consumer.poll(0)
+    else:
+        assert not consumer.assignment()
+        consumer.poll(0)
+
+
 # --- offsets --------------------------------------------------------------------------------------
 
 
@@ -621,6 +653,93 @@ def test_commits_take_effect_in_order(
     assert done == [(offset, None) for offset in range(200)]
 
 
+def hold_commits(consumer: Consumer, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """The thread that commits waits for the event, or for half a second."""
+    assert consumer._group is not None
+    offsets, go = consumer._group.positions.offsets, threading.Event()
+    send_now = offsets._send
+
+    def send_late(*arguments: Any) -> Any:
+        go.wait(0.5)
+        return send_now(*arguments)
+
+    monkeypatch.setattr(offsets, "_send", send_late)
+    return go
+
+
+def test_what_was_committed_before_closing_is_committed(
+    make: Callable[..., Consumer], topic: str, group: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consumer = make(topic, group_id=group, enable_auto_commit=False)
+    other = make(topic, group_id=group, enable_auto_commit=False)
+    settle(consumer, other)
+    mine = min(consumer.assignment())
+    left = hold_commits(consumer, monkeypatch)
+    failed: list[RaykafkaError | None] = []
+    consumer.commit_async({mine: 5}, lambda _, error: failed.append(error))
+    assert consumer._group is not None
+    heartbeats = consumer._group.heartbeats
+    wait_idle = heartbeats.wait_idle
+
+    def wait_and_tell(timeout_ms: int) -> bool:
+        idle = wait_idle(timeout_ms)
+        left.set()
+        return idle
+
+    monkeypatch.setattr(heartbeats, "wait_idle", wait_and_tell)
+    consumer.close()
+    assert failed == [None]
+    assert other.committed(mine) == 5
+
+
+def test_what_was_committed_before_a_partition_goes_is_committed(
+    make: Callable[..., Consumer], topic: str, group: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consumer = make(topic, group_id=group, enable_auto_commit=False)
+    settle(consumer)
+    given = hold_commits(consumer, monkeypatch)
+    failed: list[RaykafkaError | None] = []
+    consumer.commit_async(dict.fromkeys(places(topic), 5), lambda _, error: failed.append(error))
+    other = make(topic, group_id=group, enable_auto_commit=False)
+    settle(consumer, other)
+    given.set()
+    poll_until(lambda: bool(failed), consumer)
+    assert failed == [None]
+    assert [other.committed(place) for place in places(topic)] == [5] * 4
+
+
+def test_a_commit_for_a_partition_of_another_member_is_refused_at_once(
+    make: Callable[..., Consumer], topic: str, group: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consumer = make(topic, group_id=group, enable_auto_commit=False)
+    other = make(topic, group_id=group, enable_auto_commit=False)
+    settle(consumer, other)
+    mine, theirs = min(consumer.assignment()), min(other.assignment())
+    with pytest.raises(CommitFailedError, match="belongs to member"):
+        consumer.commit({theirs: 3})
+    go = hold_commits(consumer, monkeypatch)  # so that several travel together
+    outcomes: list[tuple[TopicPartition, RaykafkaError | None]] = []
+    for place in (mine, theirs, mine):
+        consumer.commit_async({place: 3}, lambda at, error: outcomes.append((*at, error)))
+    go.set()
+    consumer.commit({mine: 4})
+    assert [(place, type(error)) for place, error in outcomes] == [
+        (mine, type(None)),
+        (theirs, CommitFailedError),
+        (mine, type(None)),
+    ]
+    assert (consumer.committed(mine), consumer.committed(theirs)) == (4, None)
+
+
+@pytest.mark.parametrize("offset", [None, 1.0, "5", True, -1, 1 << 63])
+def test_what_is_no_offset_is_not_committed(
+    make: Callable[..., Consumer], topic: str, group: str, offset: Any
+) -> None:
+    consumer = make(group_id=group)
+    with pytest.raises(InvalidRequestError, match="an integer from 0"):
+        consumer.commit({TopicPartition(topic, 0): offset})
+
+
 def test_offsets_of_partitions_that_are_assigned_by_hand(
     cluster: LocalCluster, make: Callable[..., Consumer], topic: str, group: str
 ) -> None:
@@ -713,6 +832,12 @@ def test_subscribe_and_assign_exclude_each_other(
     consumer.close()
     with pytest.raises(ClientClosedError):
         consumer.subscribe([topic])
+
+
+def test_a_group_id_that_is_no_text(make: Callable[..., Consumer], topic: str) -> None:
+    consumer = make(topic, group_id="g\ud800")
+    with pytest.raises(InvalidRequestError, match="UTF-8"):
+        poll_until(lambda: False, consumer)
 
 
 def test_the_coordinators_refusal_comes_out_of_poll(

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from raykafka.client.cluster.deadline import Backoff
 from raykafka.clock import Clock
-from raykafka.errors import RaykafkaError
+from raykafka.errors import ClientClosedError, RaykafkaError
 from raykafka.model import Endpoint
 from raykafka.network.client import Connection
 
@@ -102,7 +102,12 @@ class LeaderConnections:
         self._failed(endpoint)
 
     def pump(self, timeout_ms: int) -> None:
-        """Wait until something arrives, ``wake`` is called or time is up; hand out what arrived."""
+        """Wait until something arrives, ``wake`` is called or time is up; hand out what arrived.
+
+        Raises ``ClientClosedError`` after ``close``.
+        """
+        if self._closed:
+            raise ClientClosedError()
         for fileno, _ in self._poll.poll(timeout_ms):
             if fileno == self._wake_read:
                 self._drain_wakes()

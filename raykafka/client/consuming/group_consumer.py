@@ -143,8 +143,9 @@ class GroupConsumer(PositionedConsumer):
         An offset is that of the next record to read: one more than that of the last record dealt
         with. Tries for ``timeout_ms`` (by default ``request_timeout_ms``). Raises
         ``CommitFailedError`` when the member is not in its group any more (others have its
-        partitions; the next ``poll`` joins again), ``RequestTimedOutError`` when it is not known
-        whether the commit took place, ``InvalidGroupIdError`` without ``group_id``.
+        partitions; the next ``poll`` joins again) and for a partition that another member owns,
+        ``RequestTimedOutError`` when it is not known whether the commit took place,
+        ``InvalidGroupIdError`` without ``group_id``.
         """
         with self._exclusive():
             group = self._need_group("commit")
@@ -210,6 +211,6 @@ def _checked_pattern(pattern: str | re.Pattern[str] | None) -> str:
 
 
 def _committable(place: TopicPartition, wanted: Committable) -> OffsetAndMetadata:
-    found = OffsetAndMetadata(wanted) if isinstance(wanted, int) else OffsetAndMetadata(*wanted)
+    found = OffsetAndMetadata(*wanted) if isinstance(wanted, tuple) else OffsetAndMetadata(wanted)
     check_from_zero(f"an offset of {place}", found.offset)
     return found

@@ -18,7 +18,7 @@ from raykafka.client.consuming.record_reader import RecordReader
 from raykafka.client.consuming.subscription import Subscription
 from raykafka.client.grouping.coordinator_calls import CoordinatorCalls
 from raykafka.client.grouping.heartbeats import Heartbeats
-from raykafka.client.grouping.member import MemberSettings, Owned, OwnedPartition, Work
+from raykafka.client.grouping.member import NOTHING, MemberSettings, Owned, OwnedPartition, Work
 from raykafka.client.grouping.membership import Membership
 from raykafka.clock import Clock
 from raykafka.config import ConsumerConfig
@@ -55,6 +55,8 @@ class GroupSession:
         self._clock = clock
         self._listener = ConsumerRebalanceListener()
         self._in_callback = False
+        self._going: Owned = NOTHING
+        """What the listener is being told that it goes."""
         self._news = False
         """Whether the membership has something for this side to do."""
         self._rebalances = 0
@@ -229,7 +231,7 @@ class GroupSession:
     def _lose(self, lost: Owned, errors: list[Exception]) -> None:
         logger.warning("%s; it has lost %s", self._membership.reason, _listed(lost))
         if lost:
-            self._tell(self._listener.on_partitions_lost, lost, errors)
+            self._tell_gone(self._listener.on_partitions_lost, lost, errors)
             self._drop(lost)
         self._told = False
         with self.heartbeats.changing() as membership:
@@ -238,7 +240,9 @@ class GroupSession:
     def _rebalance(self, work: Work, errors: list[Exception]) -> None:
         if work.revoked:
             self.positions.commit_if_automatic(_places(work.revoked), _COMMIT_BEFORE_REVOKING_MS)
-            self._tell(self._listener.on_partitions_revoked, work.revoked, errors)
+            self._tell_gone(self._listener.on_partitions_revoked, work.revoked, errors)
+            # Whoever gets them goes on where this member's commits say, those under way as well.
+            self.positions.offsets.flush(_COMMIT_BEFORE_REVOKING_MS)
             self._drop(work.revoked)
         with self._changed:
             if not self._membership.advance(work):
@@ -253,15 +257,34 @@ class GroupSession:
 
     def _give_up_all(self, timeout_ms: int, errors: list[Exception]) -> None:
         """Before leaving: what is owned is revoked, unless it is lost already."""
+        deadline = Deadline(self._clock, timeout_ms)
         with self._changed:
             owned, work = self._membership.owned, self._membership.work()
         if work is not None and work.lost is not None:
-            self._tell(self._listener.on_partitions_lost, owned, errors)
+            self._tell_gone(self._listener.on_partitions_lost, owned, errors)
         elif owned:
             self.positions.commit_if_automatic(_places(owned), timeout_ms)
-            self._tell(self._listener.on_partitions_revoked, owned, errors)
+            self._tell_gone(self._listener.on_partitions_revoked, owned, errors)
+        # Commits that are under way are a member's, which this one is until it leaves.
+        self.positions.offsets.flush(deadline.remaining_ms(timeout_ms))
         self._drop(owned)
         self._told = False
+
+    def _tell_gone(
+        self,
+        callback: Callable[[Collection[TopicPartition]], None],
+        gone: Owned,
+        errors: list[Exception],
+    ) -> None:
+        """Tell of partitions that go, each once: the listener may unsubscribe or close then."""
+        before = self._going
+        news = gone - before
+        if news or not gone:
+            self._going = before | gone
+            try:
+                self._tell(callback, news, errors)
+            finally:
+                self._going = before
 
     def _tell(
         self,
@@ -269,13 +292,13 @@ class GroupSession:
         owned: Owned,
         errors: list[Exception],
     ) -> None:
-        self._in_callback = True
+        before, self._in_callback = self._in_callback, True
         try:
             callback(_places(owned))
         except Exception as error:  # noqa: BLE001 - whatever it is, the rebalance goes on
             errors.append(error)
         finally:
-            self._in_callback = False
+            self._in_callback = before
 
     def _add(self, added: Owned) -> None:
         """Read these, too; their topics may be newer than what is known of them."""

@@ -215,5 +215,6 @@ class PositionedConsumer:
 
 def check_from_zero(what: str, number: object) -> None:
     """Raise ``InvalidRequestError`` for what is not an integer from 0."""
-    if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+    valid = isinstance(number, int) and not isinstance(number, bool) and 0 <= number < 1 << 63
+    if not valid:
         raise InvalidRequestError(f"{what} is an integer from 0, not {number!r}")

@@ -117,7 +117,8 @@ class GroupOffsets:
         deadline = Deadline(self._clock, timeout_ms)
         listed = self._listed(offsets)
         with self._connection(deadline):
-            self._send(listed, deadline)
+            for error in self._send(listed, deadline).values():
+                raise error
 
     def commit_later(
         self, offsets: Mapping[TopicPartition, OffsetAndMetadata], on_commit: OnCommit | None
@@ -227,12 +228,15 @@ class GroupOffsets:
     def _run(self) -> None:
         while jobs := self._next_jobs():
             last = {(each.topic, each.partition): each for job in jobs for each in job.listed}
-            error: RaykafkaError | None = None
+            errors: Mapping[TopicPartition, RaykafkaError]
             try:
-                self._send(list(last.values()), Deadline(self._clock, self._request_timeout_ms))
+                deadline = Deadline(self._clock, self._request_timeout_ms)
+                errors = self._send(list(last.values()), deadline)
             except RaykafkaError as failed:
-                error = failed
-            self._done.extend((job, error) for job in jobs)
+                errors = {place: failed for job in jobs for place in job.offsets}
+            for job in jobs:
+                first = next((errors[place] for place in job.offsets if place in errors), None)
+                self._done.append((job, first))
             self._release()
         self._calls.close()
 
@@ -252,13 +256,15 @@ class GroupOffsets:
             for place, wanted in offsets.items()
         ]
 
-    def _send(self, listed: list[OffsetToCommit], deadline: Deadline) -> None:
+    def _send(
+        self, listed: list[OffsetToCommit], deadline: Deadline
+    ) -> Mapping[TopicPartition, RaykafkaError]:
+        """Why single partitions were refused; raises what keeps all from being committed."""
         backoff = Backoff(self._retry_backoff_ms, _LONGEST_PAUSE_MS)
         while True:
             identity = self._identity()
             try:
-                self._send_as(identity, listed, deadline)
-                return
+                return self._send_as(identity, listed, deadline)
             except (FencedMemberEpochError, UnknownMemberIdError, NonEmptyGroupError) as error:
                 self._on_stale()
                 raise CommitFailedError(self._refused(identity, error)) from error
@@ -286,7 +292,7 @@ class GroupOffsets:
         identity: ConsumerGroupMetadata,
         listed: list[OffsetToCommit],
         deadline: Deadline,
-    ) -> None:
+    ) -> Mapping[TopicPartition, RaykafkaError]:
         def request(partition: int) -> OffsetCommitRequest:
             return OffsetCommitRequest(
                 self._group_id,
@@ -302,7 +308,13 @@ class GroupOffsets:
             self._group_id, ApiKey.OFFSET_COMMIT, request, timeout_ms=timeout_ms
         )
         assert isinstance(answer, OffsetCommitResponse)
+        errors: dict[TopicPartition, RaykafkaError] = {}
         for outcome in answer.partitions:
             if outcome.error_code:
                 place = TopicPartition(outcome.topic, outcome.partition)
-                raise error_for(outcome.error_code, f"{place}: {outcome.error_message}")
+                error = error_for(outcome.error_code, f"{place}: {outcome.error_message}")
+                if isinstance(error, StaleMemberEpochError):
+                    # Another member owns it, which no newer epoch of this one changes.
+                    error = CommitFailedError(error.message)
+                errors[place] = error
+        return errors
