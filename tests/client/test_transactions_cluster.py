@@ -235,6 +235,24 @@ def test_the_next_producer_decides_over_what_was_kept(
     assert read(cluster) == [b"1", b"2", b"4"]
 
 
+def test_a_replaced_producer_ends_what_it_prepared_and_nothing_more(
+    cluster: LocalCluster, admin: Admin, producer: Producer
+) -> None:
+    handle = prepared(producer, b"1")
+    with Producer(
+        cluster.bootstrap, transactional_id="bank", transaction_two_phase_commit_enable=True
+    ) as successor:
+        assert successor.init_transactions(keep_prepared=True) == handle
+        producer.commit_transaction()
+        assert read(cluster) == [b"1"]
+        with pytest.raises(ProducerFencedError):
+            producer.begin_transaction()
+        successor.commit_transaction()
+        with successor.transaction():
+            successor.send(TOPIC, b"2", partition=0)
+    assert read(cluster) == [b"1", b"2"]
+
+
 # --- operators ------------------------------------------------------------------------------------
 
 

@@ -164,12 +164,22 @@ class TransactionManager:
         self.error = error
 
     def ended(self, identity: Identity) -> None:
-        """The coordinator has decided; the next transaction uses ``identity`` (KIP-890)."""
+        """The coordinator has decided; the next transaction uses ``identity`` (KIP-890).
+
+        There is none for who has ended what it had prepared and was replaced since then.
+        """
         self.identity = identity
         self.error = None
         self.participating = False
         self._prepared = NO_IDENTITY
         self.state = TransactionState.READY
+        if not identity.numbered:
+            self.fail_fatally(
+                ProducerFencedError(
+                    f"another producer uses transactional id {self.transactional_id!r} by now; the "
+                    "transaction that this one had prepared has been ended"
+                )
+            )
 
     # --- batches and errors -----------------------------------------------------------------------
 
