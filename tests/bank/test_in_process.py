@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from raykafka import Admin
+from raykafka import Admin, Producer
 from raykafka.errors import RaykafkaError
 from raykafka.testing.bank.audit import Audit
 from raykafka.testing.bank.clients import Auditor, Requester
+from raykafka.testing.bank.records import LEDGER, Entry
 from raykafka.testing.bank.run import PARTITIONS, create_topics
 from raykafka.testing.bank.teller import OFFSETS_OUTSIDE, PLACES, Killed, Teller
 from raykafka.testing.local_cluster import LocalCluster
@@ -118,6 +119,7 @@ def business(
     audit = auditor.audit
     wait_until(lambda: audit.settles(requester.acknowledged))
     staff.stop()
+    wait_until(auditor.has_read_all)
     auditor.stop()
     audit.conclude(requester.acknowledged, requester.sent)
     assert requester.problems == []
@@ -142,3 +144,17 @@ def test_offsets_outside_of_the_transaction_are_found_out(cluster: LocalCluster)
     audit, staff = business(cluster, planted=OFFSETS_OUTSIDE, risk={"committed": 0.2})
     assert staff.deaths > 0
     assert audit.counts["request applied twice"] > 0
+
+
+def test_what_is_left_open_in_the_end_is_found_out(cluster: LocalCluster) -> None:
+    auditor = Auditor(cluster.bootstrap, PARTITIONS)
+    auditor.start()
+    with Producer(cluster.bootstrap, transactional_id="nobody's") as producer:
+        producer.init_transactions()
+        producer.begin_transaction()
+        producer.send(LEDGER, Entry(1, 2, 3, doomed=True).encode(), partition=0).get()
+        assert not auditor.has_read_all()
+        producer.abort_transaction()
+    wait_until(auditor.has_read_all)
+    auditor.stop()
+    assert auditor.audit.entries == 0

@@ -81,7 +81,7 @@ def main(
         said = log_lines(logs)
     _show(bank, faults, said)
     if not settled:
-        click.echo("not everything that was asked for was done in the end")
+        click.echo("not everything that was asked for was done and decided in the end")
     click.echo(
         f"seed {seed}, {done} rounds, {bank.auditor.audit.violations} violations; "
         f"{bank.auditor.audit.transfers:,} transfers of {bank.requester.sent:,} requests, "

@@ -78,6 +78,8 @@ class Auditor:
         self._places = [TopicPartition(LEDGER, number) for number in range(partitions)]
         self._isolation_level = isolation_level
         self._positions: dict[TopicPartition, int] = {}
+        self._reached: dict[TopicPartition, int | None] = {}
+        """Like positions, but behind what is not for such a reader, too."""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="auditor", daemon=True)
 
@@ -89,6 +91,16 @@ class Auditor:
         """Look no more."""
         self._stopping.set()
         self._thread.join()
+
+    def has_read_all(self) -> bool:
+        """Whether nothing is behind where the auditor stands, not even what is still undecided."""
+        try:
+            with Consumer(self._bootstrap, isolation_level="read_uncommitted") as consumer:
+                ends = consumer.end_offsets(self._places)
+        except RaykafkaError as error:
+            self.problems.append(repr(error))
+            return False
+        return all((self._reached.get(place) or 0) >= end for place, end in ends.items())
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -109,6 +121,7 @@ class Auditor:
                 consumer.seek(place, offset)
             while not self._stopping.is_set():
                 self._take(consumer.poll(timeout_ms=100))
+                self._reached = {place: consumer.position(place) for place in self._places}
 
     def _take(self, polled: Mapping[TopicPartition, Sequence[Any]]) -> None:
         audit, now_ms = self.audit, clock.monotonic_ms()
