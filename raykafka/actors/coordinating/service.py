@@ -249,11 +249,10 @@ class HostedService:
         self._in_flight.append(group)
         try:
             self._append(group, group.records)
-        except RaykafkaError as error:
-            logger.warning("%s: could not append: %s", self.name, error)
+        except Exception as error:  # noqa: BLE001  # else all of them would wait for ever
+            logger.warning("%s: could not append: %r", self.name, error)
             self._in_flight.remove(group)
-            unavailable = CoordinatorNotAvailableError(f"nothing was changed: {error.message}")
-            self._answer(group, unavailable)
+            self._answer(group, CoordinatorNotAvailableError(f"nothing was changed: {error}"))
             self._reload()
 
     def _append(self, group: _Group, records: Sequence[KeyedRecord]) -> int:
@@ -368,7 +367,7 @@ class HostedService:
         self._pending += 1
         try:
             self._append(group, records)
-        except RaykafkaError:
+        except Exception:
             self._in_flight.remove(group)
             self._pending -= 1
             raise

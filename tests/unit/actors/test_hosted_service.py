@@ -121,6 +121,29 @@ def test_what_could_not_be_written_has_not_happened(
     run(check())
 
 
+def test_what_nobody_can_write_is_answered_and_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def check() -> None:
+        async with ActorHarness(tmp_path) as actor:
+            await actor.assign(0)
+            service = await loaded(actor)
+            await service.submit(Add("a", 1))
+
+            def too_large(*_: object) -> None:
+                raise OverflowError("a batch is never so large")
+
+            with monkeypatch.context() as patch:
+                patch.setattr("raykafka.actors.coordinating.service.encode_records", too_large)
+                waiting = asyncio.ensure_future(service.submit(Add("a", 5)))
+                await until(waiting.done)
+                assert isinstance(waiting.exception(), CoordinatorNotAvailableError)
+            await until(lambda: service.is_active)
+            assert await service.submit(Add("a", 0)) == 1
+
+    run(check())
+
+
 def test_a_refusal_waits_for_what_it_rests_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
