@@ -117,7 +117,10 @@ def train(cluster: raykafka.Cluster, path: Path, die: Death) -> None:
     ) as producer:
         outcome = finish(producer, checkpoint)
         with cluster.consumer(
-            group_id=TRAINER, enable_auto_commit=False, auto_offset_reset="earliest"
+            group_id=TRAINER,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",  # waits for offsets that are being committed
         ) as consumer:
             consumer.assign([SAMPLES])
             committed = consumer.committed(SAMPLES) or 0
