@@ -20,6 +20,7 @@ from raykafka.errors import (
     InvalidRequestError,
     RaykafkaError,
 )
+from raykafka.internal_topics import INTERNAL_TOPICS
 
 _CLUSTER_ONLY = frozenset(
     {
@@ -30,6 +31,8 @@ _CLUSTER_ONLY = frozenset(
         "min.insync.replicas",  # leaders and elections have to agree on it (KIP-966)
     }
 )
+_KEPT = ("retention.ms", "retention.bytes")
+"""Settings that are -1 for topics of coordinators."""
 
 
 class Setting(NamedTuple):
@@ -103,6 +106,8 @@ def _plan(
     if resource.type == "topic":
         topic = _topic(image, resource.name)
         after = _changed(TOPIC, topic.configs, resource.changes)
+        if topic.name in INTERNAL_TOPICS:
+            _check_kept(topic.name, after)
         defaults = settings.broker(image)
         validate_topic_config(
             TopicConfig.parse(after, defaults.topic_defaults),
@@ -120,6 +125,13 @@ def _plan(
             )
     BrokerConfig.parse({**settings.given(image, broker_id), **after})
     return BrokerConfigChanged(broker_id, after) if after != before else None
+
+
+def _check_kept(name: str, configs: Mapping[str, str]) -> None:
+    """Coordinators shorten their logs themselves: whatever else did would take their state away."""
+    for key in _KEPT:
+        if configs.get(key) != "-1":
+            raise InvalidConfigError(f'"{key}" of {name} is always -1: its records do not expire')
 
 
 def _changed(

@@ -13,10 +13,12 @@ from raykafka.actors.replicas.replica_set import ReplicaSet
 from raykafka.clock import Clock
 from raykafka.errors import (
     InvalidRequestError,
+    InvalidTopicError,
     OffsetNotAvailableError,
     OffsetOutOfRangeError,
     RaykafkaError,
 )
+from raykafka.internal_topics import INTERNAL_TOPICS
 from raykafka.model import (
     EARLIEST_TIMESTAMP,
     LATEST_TIMESTAMP,
@@ -114,6 +116,10 @@ class QueryHandler:
     def _delete_records(self, part: DeleteRecordsPartition) -> DeletedRecords:
         try:
             replica = self._leader(part)
+            if replica.topic in INTERNAL_TOPICS:
+                raise InvalidTopicError(
+                    f"records of {replica.topic} are deleted by its coordinators only"
+                )
             before = part.before_offset
             if before == -1:
                 before = replica.high_watermark

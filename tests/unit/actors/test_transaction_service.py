@@ -6,13 +6,14 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from partition_kit import ActorHarness, run, turns, until
+from partition_kit import TOPIC_ID, ActorHarness, run, turns, until
 
 from raykafka.actors.coordinating.markers import MarkerWriter
 from raykafka.actors.coordinating.service import HostedService
 from raykafka.actors.metadata_cache import MetadataCache
-from raykafka.errors import CoordinatorNotAvailableError
+from raykafka.errors import CoordinatorNotAvailableError, InvalidTopicError
 from raykafka.internal_topics import TRANSACTION_STATE
+from raykafka.protocol.messages import ApiKey, DeleteRecordsPartition, DeleteRecordsRequest
 from raykafka.txn.commands import (
     AddPartitions,
     DescribeTransactions,
@@ -91,5 +92,23 @@ def test_a_completion_is_noted_while_nothing_may_be_changed(
             assert await leads(actor, 2) is service
             [found] = await service.submit(DescribeTransactions(["bank"]))
             assert found.status == "CompleteCommit"
+
+    run(check())
+
+
+def test_nobody_deletes_what_coordinators_have_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def check() -> None:
+        Writer(monkeypatch)
+        async with ActorHarness(tmp_path) as actor:
+            await decide(await leads(actor, 1))
+            request = DeleteRecordsRequest([DeleteRecordsPartition(TOPIC_ID, 0, -1)])
+            reply = actor.request(ApiKey.DELETE_RECORDS, request)
+            await until(lambda: bool(reply.answers))
+            assert reply.answer.partitions[0].error_code == InvalidTopicError.code
+        async with ActorHarness(tmp_path) as actor:
+            [found] = await (await leads(actor, 2)).submit(DescribeTransactions(["bank"]))
+            assert found.status == "PrepareCommit"
 
     run(check())

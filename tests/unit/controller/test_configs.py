@@ -47,6 +47,19 @@ def test_set_and_delete_on_a_topic(cluster: Cluster) -> None:
     assert cluster.image is before, "no change, no record"
 
 
+@pytest.mark.parametrize("name", ["retention.ms", "retention.bytes"])
+def test_what_coordinators_have_written_does_not_expire(cluster: Cluster, name: str) -> None:
+    kept = {"retention.ms": "-1", "retention.bytes": "-1"}
+    internal = topic("__transaction_state", configs=kept)._replace(internal=True)
+    cluster.do(CreateTopics([internal]))
+    for change in (SettingChange(name, "1000"), SettingChange(name, op="delete")):
+        answer = alter(cluster, "topic", "__transaction_state", change)
+        assert isinstance(answer, errors.InvalidConfigError)
+        assert name in answer.message
+    assert cluster.topic("__transaction_state").configs == kept
+    assert alter(cluster, "topic", "__transaction_state", SettingChange("fsync", "batch")) is None
+
+
 @pytest.mark.parametrize(
     ("type_", "name", "change", "error", "named"),
     [
