@@ -71,7 +71,7 @@ class ShareConsumer:
         self._closed = False
         self._woken = False
         self._parts: ShareParts = assemble(
-            bootstrap, self._config.consumer, self._clock, assignment
+            self, bootstrap, self._config.consumer, self._clock, assignment
         )
         self._fetcher = self._parts.fetcher
         self._connections = self._parts.connections

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import signal
@@ -169,3 +170,57 @@ def test_members_of_one_group_outnumber_the_partitions(cluster: LocalCluster) ->
     finally:
         for member in members:
             member.close()
+
+
+def values(consumer: ShareConsumer, count: int) -> list[bytes]:
+    """What comes until there are so many."""
+    found: list[bytes] = []
+
+    def enough() -> bool:
+        for records in consumer.poll(100).values():
+            found.extend(record.value for record in records)
+        return len(found) >= count
+
+    wait_until(enough, f"{count} records")
+    return found
+
+
+def test_a_topic_that_is_deleted_and_made_again(cluster: LocalCluster) -> None:
+    with (
+        ShareConsumer(cluster.bootstrap, group_id=GROUP) as consumer,
+        Admin(cluster.bootstrap) as admin,
+        Producer(cluster.bootstrap) as producer,
+    ):
+        consumer.subscribe(["t", "dead"])
+        producer.send("t", b"old", partition=0)
+        assert values(consumer, 1) == [b"old"]
+        admin.delete_topics(["t"])
+
+        def is_away() -> bool:
+            consumer.poll(10)
+            return all(place.topic != "t" for place in consumer.assignment())
+
+        wait_until(is_away, "the topic to be given up")
+        producer.send("dead", b"other", partition=0)
+        assert values(consumer, 1) == [b"other"]
+        admin.create_topics([NewTopic("t", num_partitions=1)])
+        producer.send("t", b"new", partition=0)
+        assert values(consumer, 1) == [b"new"]
+
+
+def test_a_share_consumer_that_is_dropped_is_no_member_for_ever(cluster: LocalCluster) -> None:
+    dropped = ShareConsumer(cluster.bootstrap, group_id=GROUP)
+    dropped.subscribe(["t"])
+    parts = dropped._parts
+    with Admin(cluster.bootstrap) as admin:
+
+        def members() -> int:
+            groups = [group for group in admin.list_groups() if group.group_id == GROUP]
+            return groups[0].members if groups else 0
+
+        wait_until(lambda: members() == 1, "a member")
+        del dropped
+        gc.collect()
+        wait_until(lambda: members() == 0, "its session to end")
+    parts.assignment.close(0)
+    parts.close()

@@ -22,7 +22,13 @@ from raykafka.client.sharing.decoding import decode_acquired
 from raykafka.client.sharing.share_records import ShareRows
 from raykafka.clock import Clock
 from raykafka.config import ConsumerConfig
-from raykafka.errors import ConnectionLostError, CorruptMessageError, RaykafkaError, error_for
+from raykafka.errors import (
+    ConnectionLostError,
+    CorruptMessageError,
+    RaykafkaError,
+    UnknownTopicOrPartitionError,
+    error_for,
+)
 from raykafka.model import AcknowledgeType, Endpoint, TopicPartition
 from raykafka.protocol.messages import ApiKey, FetchedPartition, Message
 from raykafka.protocol.share_messages import (
@@ -102,7 +108,7 @@ class ShareFetcher:
         for place in partitions:
             if self._retries.waits(place):
                 continue
-            leader = self._topics.leader_of(place)
+            leader = self._leader_of(place)
             if leader is None:
                 self._retries.pause(place)
                 self._topics.refresh(place.topic)
@@ -151,6 +157,13 @@ class ShareFetcher:
         self._retries.at(self._connections.retry_at_ms(endpoint))
 
     # --- requests ---------------------------------------------------------------------------------
+
+    def _leader_of(self, place: TopicPartition) -> Leader | None:
+        """None also for a topic that was deleted, which the coordinator is about to notice."""
+        try:
+            return self._topics.leader_of(place)
+        except UnknownTopicOrPartitionError:
+            return None
 
     def _send_fetch(
         self,
@@ -251,7 +264,7 @@ class ShareFetcher:
             moved = now_ms >= fetch.late_ms + self._config.request_timeout_ms
             for place in fetch.places.values():
                 self._topics.refresh(place.topic)
-                leader = self._topics.leader_of(place)
+                leader = self._leader_of(place)
                 moved |= leader is not None and leader.endpoint != endpoint
             if moved:
                 self._connections.lose(endpoint)

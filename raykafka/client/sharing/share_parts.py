@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import NamedTuple
 
 from raykafka.client.cluster.bootstrap import Bootstrap
@@ -33,9 +34,13 @@ class ShareParts(NamedTuple):
 
 
 def assemble(
-    bootstrap: Bootstrap, config: ConsumerConfig, clock: Clock, assignment: Assignment | None
+    owner: object,
+    bootstrap: Bootstrap,
+    config: ConsumerConfig,
+    clock: Clock,
+    assignment: Assignment | None,
 ) -> ShareParts:
-    """A share consumer's parts; nobody is contacted."""
+    """The parts of ``owner``, a share consumer; nobody is contacted."""
     metadata = ClusterMetadata(
         bootstrap,
         client_id=config.client_id,
@@ -52,7 +57,9 @@ def assemble(
         request_timeout_ms=config.request_timeout_ms,
     )
     if assignment is None:
-        assignment = ShareSession(config, metadata, clock, connections.wake)
+        assignment = session = ShareSession(config, metadata, clock, connections.wake)
+        # One that is dropped without having been closed must not stay a member for ever.
+        weakref.finalize(owner, session.abandon).atexit = False
     acknowledgements = Acknowledgements()
     fetcher = ShareFetcher(
         config,

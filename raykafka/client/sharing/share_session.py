@@ -148,6 +148,10 @@ class ShareSession:
         finally:
             self._heartbeats.stop()
 
+    def abandon(self) -> None:
+        """The consumer has been dropped: let the thread end, and so the member's session."""
+        self._heartbeats.abandon()
+
     def _take(self, owned: Owned) -> None:
         stale = {each.topic for each in owned if not self._knows(each.topic, each.topic_id)}
         if stale:
