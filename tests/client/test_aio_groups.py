@@ -192,3 +192,54 @@ def test_a_listener_of_plain_methods(cluster: LocalCluster, topic: str) -> None:
             await consumer.commit()
 
     run(work())
+
+
+def test_a_listener_starts_tasks_that_outlive_it(cluster: LocalCluster, topic: str) -> None:
+    class Starter(ConsumerRebalanceListener):
+        task: asyncio.Task[None] | None = None
+
+        def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+            self.task = asyncio.create_task(self.commit(sorted(assigned)))
+
+        async def commit(self, places: list[TopicPartition]) -> None:
+            await joined.wait()
+            await consumer.commit(dict.fromkeys(places, 4))
+
+    async def work() -> None:
+        nonlocal consumer, joined
+        joined = asyncio.Event()
+        async with member(cluster, topic) as consumer:
+            listener = Starter()
+            await consumer.subscribe([topic], listener=listener)
+            while not await consumer.assignment():
+                await consumer.poll(10)
+            assert listener.task is not None
+            joined.set()
+            await listener.task
+            assert await total(consumer, topic) == 8
+
+    consumer: AsyncConsumer
+    joined: asyncio.Event
+    run(work())
+
+
+def test_a_listener_may_close(cluster: LocalCluster, topic: str) -> None:
+    class Closer(ConsumerRebalanceListener):
+        async def on_partitions_assigned(  # type: ignore[override]
+            self, assigned: Collection[TopicPartition]
+        ) -> None:
+            await consumer.close()
+
+    async def poll_on() -> None:
+        while True:
+            await consumer.poll(10)
+
+    async def work() -> None:
+        nonlocal consumer
+        consumer = member(cluster, topic)
+        await consumer.subscribe([topic], listener=Closer())
+        with pytest.raises(ClientClosedError):
+            await poll_on()
+
+    consumer: AsyncConsumer
+    run(work())

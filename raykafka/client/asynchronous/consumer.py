@@ -189,7 +189,10 @@ class AsyncConsumer(AsyncGroupConsumer):
             self._consumer.close(leave_group, timeout_ms, autocommit)
 
         try:
-            await asyncio.get_running_loop().run_in_executor(self._thread, work)
+            if self._callbacks.inside:
+                await self._callbacks.submit(work)
+            else:
+                await asyncio.get_running_loop().run_in_executor(self._thread, work)
         finally:
             self._thread.shutdown(wait=False)
 

@@ -22,7 +22,7 @@ T = TypeVar("T")
 _Callback = Callable[[Collection[TopicPartition]], Any]
 
 _inside: ContextVar[object] = ContextVar("raykafka_rebalance_listener", default=None)
-"""Whose listener is being called."""
+"""The call of a listener that the caller is in, or was started by."""
 
 
 class LoopCallbacks:
@@ -33,11 +33,16 @@ class LoopCallbacks:
 
     def __init__(self) -> None:
         self._asked: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._calls: set[object] = set()
+        """Calls that the consumer's thread waits for; for the event loop alone."""
 
     @property
     def inside(self) -> bool:
-        """Whether the caller is, or was started by, a listener's method."""
-        return _inside.get() is self
+        """Whether the caller is, or was started by, a listener's method that has not ended.
+
+        What such a method has started and left to itself calls like anybody else afterwards.
+        """
+        return _inside.get() in self._calls
 
     def submit(self, work: Callable[[], T]) -> asyncio.Future[T]:
         """Have the waiting thread do something; for callers that are ``inside``."""
@@ -72,10 +77,15 @@ class LoopCallbacks:
         """Call a listener's method on ``loop``; in the consumer's thread."""
 
         async def invoke() -> None:
-            _inside.set(self)
-            result = callback(places)
-            if inspect.isawaitable(result):
-                await result
+            call = object()
+            _inside.set(call)
+            self._calls.add(call)
+            try:
+                result = callback(places)
+                if inspect.isawaitable(result):
+                    await result
+            finally:
+                self._calls.discard(call)
 
         called = asyncio.run_coroutine_threadsafe(invoke(), loop)
         called.add_done_callback(lambda _: self._asked.put(None))
