@@ -88,3 +88,17 @@ def test_a_cancelled_poll_gives_its_records_to_the_next(cluster: LocalCluster) -
     with Admin(cluster.bootstrap) as admin:
         (offset,) = admin.list_share_group_offsets(GROUP)
         assert offset.start_offset == 10
+
+
+def test_closing_ends_a_poll_under_way(cluster: LocalCluster) -> None:
+    async def main() -> None:
+        consumer = AsyncShareConsumer(
+            cluster.bootstrap, assignment=FixedAssignment(P0), group_id=GROUP
+        )
+        await consumer.subscribe(["t"])
+        polling = asyncio.create_task(consumer.poll(60_000))
+        await asyncio.sleep(0)  # now it waits in the thread
+        await asyncio.wait_for(consumer.close(), 20)
+        assert await polling == {}
+
+    asyncio.run(main())

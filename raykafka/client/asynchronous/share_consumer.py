@@ -130,9 +130,10 @@ class AsyncShareConsumer:
         self._consumer.wakeup()
 
     async def close(self, timeout_ms: int = CLOSE_TIMEOUT_MS) -> None:
-        """See ``ShareConsumer.close``."""
+        """See ``ShareConsumer.close``. Calls under way end first, at once. Idempotent."""
         if self._closed:
             return
+        self._consumer.wakeup()
         closing = self._submit(lambda: self._consumer.close(timeout_ms))
         self._closed = True
         try:
