@@ -39,14 +39,35 @@ def copy_as_member(
         )
     listener = _Joined()
     consumer.subscribe([topic], listener=listener)
+    printed: dict[TopicPartition, int] = {}
+    try:
+        _copy_until_read(consumer, listener, count, writer, printed, follow=follow)
+    except KeyboardInterrupt:
+        assigned = consumer.assignment()
+        consumer.commit({place: end for place, end in printed.items() if place in assigned})
+        raise
+
+
+def _copy_until_read(
+    consumer: Consumer,
+    listener: _Joined,
+    count: int | None,
+    writer: RecordWriter,
+    printed: dict[TopicPartition, int],
+    *,
+    follow: bool,
+) -> None:
+    """Notes in ``printed`` where the partitions go on after what has been printed."""
     ends: dict[TopicPartition, int] = {}
     written = 0
     while count is None or written < count:
         limit = ROWS_AT_ONCE if count is None else min(ROWS_AT_ONCE, count - written)
         wait_ms = WAIT_MS if follow else _SHORT_WAIT_MS
-        for batch in consumer.poll_batches(wait_ms, limit, metadata=METADATA):
+        batches = consumer.poll_batches(wait_ms, limit, metadata=METADATA)
+        for batch in batches:
             written += writer.write(batch.partition, batch.batch)
         writer.flush()
+        printed.update({batch.partition: batch.next_offset for batch in batches})
         if follow or not listener.joined:
             continue
         assigned = consumer.assignment()

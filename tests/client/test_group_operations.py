@@ -7,10 +7,12 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from click.testing import CliRunner, Result
 
 from raykafka.cli.main import app
+from raykafka.cli.membership import copy_as_member
 from raykafka.client.admin import Admin
 from raykafka.client.aio import AsyncAdmin
 from raykafka.client.consumer import Consumer
@@ -348,3 +350,27 @@ class TestCommands:
         wrong = run("consume", topic, "--group", group, "--from-beginning", exit_code=2)
         assert "raykafka group reset" in wrong.stderr
         assert run("consume", "no-such-topic", "--group", group, exit_code=1)
+
+    def test_what_was_printed_is_committed_when_following_is_interrupted(
+        self, cluster: LocalCluster, admin: Admin, topic: str, group: str
+    ) -> None:
+        class Interrupted:
+            to_terminal = False
+            printed = 0
+
+            def write(self, partition: TopicPartition, batch: pa.RecordBatch) -> int:
+                self.printed += batch.num_rows
+                return batch.num_rows
+
+            def flush(self) -> None:
+                looks.append(self.printed)
+                if looks[-2:] == [20, 20]:
+                    raise KeyboardInterrupt
+
+        looks: list[int] = []
+        with (
+            pytest.raises(KeyboardInterrupt),
+            Consumer(cluster.bootstrap, group_id=group, auto_offset_reset="earliest") as consumer,
+        ):
+            copy_as_member(consumer, topic, None, Interrupted(), follow=True)
+        assert sum(each.offset for each in admin.list_consumer_group_offsets(group).values()) == 20
