@@ -7,8 +7,8 @@ what the metadata say by then, until the caller's time is up.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Final
 
 from raykafka.actors.metadata_cache import MetadataCache
 from raykafka.actors.ports import Buffer, Connector, PeerConnection
@@ -17,6 +17,7 @@ from raykafka.clock import Clock
 from raykafka.errors import (
     LeaderNotAvailableError,
     NotControllerError,
+    NotLeaderOrFollowerError,
     RaykafkaError,
 )
 from raykafka.model import Endpoint
@@ -24,6 +25,8 @@ from raykafka.protocol.messages import ApiKey, Message
 from raykafka.protocol.quorum_messages import DescribeQuorumRequest, DescribeQuorumResponse
 
 _CONNECT_TIMEOUT_S: Final = 2.0
+_LOOK_AGAIN_S: Final = 1.0
+"""A leader that has not answered for so long may have been replaced."""
 _FIRST_PAUSE_S: Final = 0.02
 _LONGEST_PAUSE_S: Final = 0.5
 
@@ -85,7 +88,10 @@ class Peers:
             endpoint = self.view.leader(topic, partition)
             if endpoint is None:
                 raise LeaderNotAvailableError(f"nobody is known to lead {topic}-{partition}")
-            return await self.call(endpoint, api_key, request, timeout_s=left_s)
+            calling = self.call(endpoint, api_key, request, timeout_s=left_s)
+            return await self._unless_replaced(
+                calling, lambda: self.view.leader(topic, partition) in (None, endpoint)
+            )
 
         return await self._retried(attempt, self._refresh_quietly, timeout_s)
 
@@ -133,6 +139,24 @@ class Peers:
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
             await recover()
+
+    async def _unless_replaced(
+        self, calling: Coroutine[Any, Any, Message], leads: Callable[[], bool]
+    ) -> Message:
+        """The answer of a leader, as long as it is one: a process that is stopped, or cut off, ends
+        no connection. Raises ``NotLeaderOrFollowerError`` when somebody else leads before it comes.
+        """
+        task = asyncio.ensure_future(calling)
+        try:
+            while not (await asyncio.wait([task], timeout=_LOOK_AGAIN_S))[0]:
+                await self._refresh_quietly()
+                if not leads() and not task.done():
+                    raise NotLeaderOrFollowerError(
+                        "another one leads by now, and was not asked yet"
+                    )
+            return task.result()
+        finally:
+            task.cancel()
 
     async def _forget_active(self) -> None:
         self._active = None
