@@ -82,7 +82,12 @@ class Consumer(GroupConsumer):
         ``IllegalStateError`` when topics that are read together differ in a column's type.
         """
         batches = self.poll_batches(timeout_ms, max_records, max_bytes, metadata)
-        return as_table([each.batch for each in batches]) if batches else None
+
+        def put_back() -> None:
+            for each in reversed(batches):
+                self.seek(each.partition, each.base_offset)
+
+        return as_table([each.batch for each in batches], put_back) if batches else None
 
     def poll_batches(
         self,

@@ -139,11 +139,11 @@ class ShareConsumer:
     ) -> pa.Table | None:
         """Like ``poll``, as one table, None when no record came; see ``acknowledge_rows``.
 
-        Raises ``IllegalStateError`` when topics
-        that are read together differ in a column's type; their records are outstanding then.
+        Raises ``IllegalStateError`` when topics that are read together differ in a column's type;
+        the next poll has their records then.
         """
         batches = self.poll_batches(timeout_ms, max_records, metadata)
-        return as_table([each.batch for each in batches]) if batches else None
+        return as_table([each.batch for each in batches], self.put_back) if batches else None
 
     def put_back(self) -> None:
         """Have the next poll return the records of the last one again.
@@ -316,10 +316,10 @@ class ShareConsumer:
                 self._wait_ready(Deadline(self._clock, timeout_ms), limit)
             finally:
                 assignment.end_poll()
+            self._call_back()  # before records are taken, which an exception would lose
             self._polled = self._take(limit)
             for rows in self._polled:
                 acknowledgements.deliver(rows)
-            self._call_back()
             return self._polled
 
     def _wait_ready(self, deadline: Deadline, max_records: int) -> None:

@@ -465,6 +465,25 @@ def test_tables_of_topics_with_different_columns(cluster: ScriptedCluster, topic
         table_of(P1, TopicPartition("v", 0))
 
 
+def test_what_does_not_fit_in_a_table_is_read_again(cluster: ScriptedCluster, topic: Topic) -> None:
+    clash = cluster.create("v", schema=pa.schema([("value", pa.int64())]))
+    cluster.append(clash, {"value": [1]})
+    rows = 0
+    with reader(cluster, P1, TopicPartition("v", 0)) as consumer:
+        consumer.pause()
+        for _ in range(20):
+            consumer.poll(timeout_ms=10)  # paused: what arrives is kept
+        consumer.resume()
+        try:
+            while table := consumer.poll_table(timeout_ms=200):
+                rows += table.num_rows
+        except IllegalStateError:
+            rows += sum(each.num_rows for each in consumer.poll_batches(timeout_ms=2000))
+            rows += sum(each.num_rows for each in consumer.poll_batches(timeout_ms=200))
+        ends = consumer.end_offsets(consumer.assignment())
+    assert rows == sum(ends.values())
+
+
 # --- how it fetches ---------------------------------------------------------------------------
 
 

@@ -190,3 +190,46 @@ def test_settings_of_the_group_are_not_those_of_a_member(make: Make) -> None:
             make(**wrong)
     with pytest.raises(InvalidRequestError):
         make().subscribe()
+
+
+def test_a_callback_that_raises_loses_no_records(cluster: LocalCluster, make: Make) -> None:
+    def broken(outcomes: object) -> None:
+        raise KeyError("broken")
+
+    def read(max_records: int) -> None:
+        for records in a.poll(2000, max_records).values():
+            found.extend(record.value for record in records)
+
+    def read_on() -> None:
+        while len(found) < 4:
+            read(1)
+
+    produce(cluster, 4, partitions=1)
+    a = make()
+    found: list[bytes] = []
+    read(2)
+    a.commit_async(broken)
+    with pytest.raises(KeyError, match="broken"):
+        read_on()
+    a._callback = None
+    read_on()
+    assert found == [b"0", b"1", b"2", b"3"]
+
+
+def test_what_does_not_fit_in_a_table_is_polled_again(cluster: LocalCluster, make: Make) -> None:
+    other = pa.schema([("value", pa.int64())])
+    with Admin(cluster.bootstrap) as admin, Producer(cluster.bootstrap, acks="all") as producer:
+        admin.create_topics([NewTopic("clash", schema=other)])
+        a = make(PLACES[0], TopicPartition("clash", 0))
+        producer.send("t", b"1", partition=0)
+        producer.send_table("clash", pa.table({"value": [1]}))
+        producer.flush(20)
+        polled: list[pa.RecordBatch] = []
+        try:
+            while (table := a.poll_table(1000)) is not None:
+                polled += table.to_batches()
+        except IllegalStateError:
+            polled += [each.batch for each in a.poll_batches(1000)]
+        assert sum(batch.num_rows for batch in polled) == 2
+        a.close()
+        admin.delete_topics(["clash"])

@@ -17,7 +17,7 @@ from raykafka.client.consuming.group_consumer import CLOSE_TIMEOUT_MS
 from raykafka.client.consuming.polled_tables import PartitionBatch, as_table
 from raykafka.client.consuming.records import ConsumerRecord, ConsumerRecords
 from raykafka.config import ConsumerConfig
-from raykafka.errors import ClientClosedError
+from raykafka.errors import ClientClosedError, IllegalStateError
 from raykafka.model import OffsetAndTimestamp, TopicPartition
 
 T = TypeVar("T")
@@ -91,7 +91,12 @@ class AsyncConsumer(AsyncGroupConsumer):
     ) -> pa.Table | None:
         """See ``Consumer.poll_table``."""
         batches = await self.poll_batches(timeout_ms, max_records, max_bytes, metadata)
-        return as_table([each.batch for each in batches]) if batches else None
+        try:
+            return as_table([each.batch for each in batches]) if batches else None
+        except IllegalStateError:
+            read = _first_offsets(batches)
+            await self._submit(lambda: self._rewind(read))
+            raise
 
     async def poll_batches(
         self,

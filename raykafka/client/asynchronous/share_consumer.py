@@ -16,7 +16,7 @@ from raykafka.client.sharing.share_fetcher import Outcomes
 from raykafka.client.sharing.share_records import ShareBatch, ShareRecord, ShareRecords
 from raykafka.client.sharing.share_session import Assignment
 from raykafka.config.share_consumer import ShareConsumerConfig
-from raykafka.errors import ClientClosedError
+from raykafka.errors import ClientClosedError, IllegalStateError
 from raykafka.model import AcknowledgeType, TopicPartition
 
 T = TypeVar("T")
@@ -88,7 +88,11 @@ class AsyncShareConsumer:
     ) -> pa.Table | None:
         """See ``ShareConsumer.poll_table``."""
         batches = await self.poll_batches(timeout_ms, max_records, metadata)
-        return as_table([each.batch for each in batches]) if batches else None
+        try:
+            return as_table([each.batch for each in batches]) if batches else None
+        except IllegalStateError:
+            await self._submit(self._consumer.put_back)
+            raise
 
     async def acknowledge(
         self, what: ShareRecord | ShareBatch, type: AcknowledgeType = AcknowledgeType.ACCEPT

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -75,10 +75,13 @@ def as_batch(rows: Rows, metadata: Sequence[str]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=metadata_schema(metadata, fields))
 
 
-def as_table(batches: Sequence[pa.RecordBatch]) -> pa.Table:
+def as_table(
+    batches: Sequence[pa.RecordBatch], put_back: Callable[[], None] | None = None
+) -> pa.Table:
     """The batches as one table, without copying; columns that some lack are null there.
 
-    Raises ``IllegalStateError`` where a column has two types, as topics may differ.
+    Raises ``IllegalStateError`` where a column has two types, as topics may differ; ``put_back`` is
+    called before, since nobody gets the records then.
     """
     schema = batches[0].schema
     if all(batch.schema.equals(schema) for batch in batches[1:]):
@@ -87,6 +90,8 @@ def as_table(batches: Sequence[pa.RecordBatch]) -> pa.Table:
     try:
         return pa.concat_tables(tables, promote_options="default")
     except (pa.ArrowException, ValueError, TypeError) as error:
+        if put_back is not None:
+            put_back()
         raise IllegalStateError(
             f"the topics' columns do not fit in one table ({error}); use poll_batches, or a "
             "consumer for each topic"
