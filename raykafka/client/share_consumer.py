@@ -13,8 +13,9 @@ from raykafka.client.cluster.bootstrap import Bootstrap
 from raykafka.client.cluster.deadline import Deadline
 from raykafka.client.consuming.polled_tables import as_batch, as_table, checked_metadata
 from raykafka.client.sharing.arguments import types_of, where
+from raykafka.client.sharing.iteration import Iteration, take_rows
 from raykafka.client.sharing.share_fetcher import Outcomes
-from raykafka.client.sharing.share_parts import ShareParts, assemble
+from raykafka.client.sharing.share_parts import assemble
 from raykafka.client.sharing.share_records import ShareBatch, ShareRecord, ShareRecords, ShareRows
 from raykafka.client.sharing.share_session import Assignment
 from raykafka.clock import Clock, SystemClock
@@ -68,17 +69,15 @@ class ShareConsumer:
         self._config = config if config is not None else ShareConsumerConfig.parse(settings)
         self._clock = clock if clock is not None else SystemClock()
         self._lock = threading.Lock()
-        self._closed = False
-        self._woken = False
-        self._parts: ShareParts = assemble(
-            self, bootstrap, self._config.consumer, self._clock, assignment
-        )
+        self._closed = self._woken = False
+        self._parts = assemble(self, bootstrap, self._config.consumer, self._clock, assignment)
         self._fetcher = self._parts.fetcher
         self._connections = self._parts.connections
         self._acknowledgements = self._parts.acknowledgements
         self._topics: set[str] = set()
         self._callback: Callable[[Outcomes], None] | None = None
         self._polled: list[ShareRows] = []
+        self._iteration = Iteration()
 
     # --- subscription -----------------------------------------------------------------------------
 
@@ -153,20 +152,23 @@ class ShareConsumer:
         with self._exclusive():
             if not all(map(self._acknowledgements.is_outstanding, self._polled)):
                 raise IllegalStateError("records of the last poll have been acknowledged")
-            for rows in reversed(self._polled):
-                self._acknowledgements.withdraw(rows)
-                self._fetcher.ready.appendleft(rows)
+            self._iteration.take_unseen()
+            self._put_back(self._polled)
             self._polled = []
 
     def __iter__(self) -> Iterator[ShareRecord]:
         """Record after record; polls again when those at hand are through.
 
         Ends after ``consumer_timeout_ms`` without a record (by default never), or on ``wakeup``.
+        What it has not returned when something else is called comes again, as after ``break``.
         """
         limit_ms = self._config.consumer.consumer_timeout_ms
-        while rows := self._poll(None if limit_ms < 0 else limit_ms, None):
-            for run in rows:
-                yield from ShareRecords([run])
+        while self._poll(None if limit_ms < 0 else limit_ms, None):
+            yield from self.iterate_polled()
+
+    def iterate_polled(self) -> Iterator[ShareRecord]:
+        """The records of the last poll one by one, as iterating over the consumer returns them."""
+        return self._iteration.over(self._polled)
 
     # --- acknowledging ----------------------------------------------------------------------------
 
@@ -233,6 +235,7 @@ class ShareConsumer:
         ``request_timeout_ms``).
         """
         with self._exclusive():
+            self._put_back(self._iteration.take_unseen())
             if not self._config.explicit:
                 self._acknowledgements.acknowledge_all(AcknowledgeType.ACCEPT)
             return self._settled(timeout_ms)
@@ -242,6 +245,7 @@ class ShareConsumer:
         ``commit`` or ``close``, and so does every later one until it is replaced.
         """
         with self._exclusive():
+            self._put_back(self._iteration.take_unseen())
             if callback is not None:
                 self._callback = callback
             if not self._config.explicit:
@@ -279,6 +283,7 @@ class ShareConsumer:
         deadline = Deadline(self._clock, timeout_ms)
         with self._exclusive():
             try:
+                self._put_back(self._iteration.take_unseen())
                 self._acknowledgements.acknowledge_all(AcknowledgeType.RELEASE)
                 self._fetcher.release()
                 self._wait_answers(deadline)
@@ -303,6 +308,7 @@ class ShareConsumer:
         if limit < 1:
             raise InvalidRequestError(f"max_records is at least 1, not {limit}")
         with self._exclusive():
+            self._put_back(self._iteration.take_unseen())
             assignment, acknowledgements = self._parts.assignment, self._acknowledgements
             if not self._config.explicit:
                 acknowledgements.acknowledge_all(AcknowledgeType.ACCEPT)
@@ -317,7 +323,7 @@ class ShareConsumer:
             finally:
                 assignment.end_poll()
             self._call_back()  # before records are taken, which an exception would lose
-            self._polled = self._take(limit)
+            self._polled = take_rows(self._fetcher.ready, limit)
             for rows in self._polled:
                 acknowledgements.deliver(rows)
             return self._polled
@@ -339,16 +345,10 @@ class ShareConsumer:
         self._woken = False
         fetcher.tell()
 
-    def _take(self, limit: int) -> list[ShareRows]:
-        taken, ready = list[ShareRows](), self._fetcher.ready
-        while ready and limit > 0:
-            rows = ready.popleft()
-            if rows.count > limit:
-                rows, rest = rows.split(limit)
-                ready.appendleft(rest)
-            taken.append(rows)
-            limit -= rows.count
-        return taken
+    def _put_back(self, polled: list[ShareRows]) -> None:
+        for rows in filter(self._acknowledgements.is_outstanding, reversed(polled)):
+            self._acknowledgements.withdraw(rows)
+            self._fetcher.ready.appendleft(rows)
 
     def _acknowledge(self, what: ShareRecord | ShareBatch, types: bytes) -> None:
         with self._exclusive():

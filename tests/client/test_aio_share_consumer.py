@@ -102,3 +102,21 @@ def test_closing_ends_a_poll_under_way(cluster: LocalCluster) -> None:
         assert await polling == {}
 
     asyncio.run(main())
+
+
+def test_what_iteration_has_not_returned_is_not_accepted(cluster: LocalCluster) -> None:
+    async def main() -> None:
+        async with AsyncShareConsumer(
+            cluster.bootstrap, assignment=FixedAssignment(P0), group_id=GROUP
+        ) as consumer:
+            found: list[bytes | None] = []
+            async for record in consumer:
+                found.append(record.value)
+                if len(found) == 2:
+                    break
+            assert await consumer.commit() == {P0: None}
+            (records,) = (await consumer.poll(5000)).values()
+            assert [*found, *(each.value for each in records)] == [b"0", b"1", b"2", b"3"]
+
+    produce(cluster, 4)
+    asyncio.run(main())

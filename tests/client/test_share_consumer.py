@@ -233,3 +233,30 @@ def test_what_does_not_fit_in_a_table_is_polled_again(cluster: LocalCluster, mak
         assert sum(batch.num_rows for batch in polled) == 2
         a.close()
         admin.delete_topics(["clash"])
+
+
+@pytest.mark.parametrize("mode", ["implicit", "explicit"])
+def test_what_iteration_has_not_returned_is_not_accepted(
+    cluster: LocalCluster, make: Make, mode: str
+) -> None:
+    produce(cluster, 10, partitions=1)
+    a = make(share_acknowledgement_mode=mode)
+    found: list[bytes] = []
+    for record in a:
+        found.append(record.value)
+        if mode == "explicit":
+            a.acknowledge(record)
+        if len(found) == 3:
+            a.commit()  # and goes on
+        if len(found) == 5:
+            break
+    a.commit()
+    (records,) = a.poll(5000, max_records=2).values()
+    found += [record.value for record in records]
+    for record in records if mode == "explicit" else ():
+        a.acknowledge(record)
+    a.commit()
+    a.close()
+    b = make()
+    found += [record.value for records in b.poll(5000).values() for record in records]
+    assert found == [b"%d" % number for number in range(10)]

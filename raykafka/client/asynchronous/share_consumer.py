@@ -55,9 +55,8 @@ class AsyncShareConsumer:
         """Record after record; ends after ``consumer_timeout_ms`` without one, if that is set."""
         while True:
             polled = await self.poll(_STEP_MS if self._timeout_ms < 0 else self._timeout_ms)
-            for records in polled.values():
-                for record in records:
-                    yield record
+            for record in self._consumer.iterate_polled():
+                yield record
             if not polled and self._timeout_ms >= 0:
                 return
 
