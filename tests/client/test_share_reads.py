@@ -16,6 +16,7 @@ from raykafka.client.admin import Admin, NewTopic
 from raykafka.client.consumer import Consumer
 from raykafka.client.producer import Producer
 from raykafka.client.share_consumer import ShareConsumer
+from raykafka.errors import RaykafkaError
 from raykafka.model import AcknowledgeType, TopicPartition
 from raykafka.testing.local_cluster import LocalCluster
 
@@ -176,3 +177,22 @@ def test_dead_letters_wait_for_their_topic_and_rows_are_streams(
         (letters,) = reader.poll(5000).values()
         rows = [pa.ipc.open_stream(io.BytesIO(each.value)).read_all() for each in letters]
     assert [row.column("id").to_pylist() for row in rows] == [[7], [8]]
+
+
+def test_what_could_not_be_written_is_not_confirmed(
+    cluster: LocalCluster, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Producer(cluster.bootstrap) as producer:
+        producer.send("t", b"x")
+    a = make()
+    assert polled(a) == [(0, b"x")]
+
+    def broken(*_: object) -> None:
+        raise ValueError("a mistake in the code")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("raykafka.actors.sharing.states.ShareStates._call", broken)
+        outcomes = a.commit()
+    assert isinstance(outcomes[P0], RaykafkaError)
+    assert polled(a) == [(0, b"x")]
+    assert a.commit() == {P0: None}

@@ -20,6 +20,7 @@ from raykafka.errors import (
     CoordinatorNotAvailableError,
     RaykafkaError,
     RequestTimedOutError,
+    UnknownServerError,
     error_for,
 )
 from raykafka.internal_topics import SHARE_GROUP_STATE, coordinator_partition
@@ -155,12 +156,18 @@ class ShareStates:
                 self._take(alive, answer)
         except RaykafkaError as error:
             logger.warning("the state of share group %s was not written: %s", group_id, error)
-            for shared, written in alive.items():
-                self._give_up(shared, error)
-                _settle(written, error)
+            self._lose(alive, error)
+        except Exception:
+            logger.exception("the state of share group %s was not written", group_id)
+            self._lose(alive, UnknownServerError())  # whoever waits must not hear that it was
         finally:
             for shared, written in batch.items():
                 _settle(written, shared.gone)
+
+    def _lose(self, alive: dict[SharedPartition, Written], error: RaykafkaError) -> None:
+        for shared, written in alive.items():
+            self._give_up(shared, error)
+            _settle(written, error)
 
     def _take(
         self, alive: dict[SharedPartition, Written], answer: WriteShareGroupStateResponse
