@@ -62,6 +62,8 @@ def test_a_share_group_from_its_settings_to_its_end(cluster: LocalCluster, run: 
         assert "NonEmptyGroupError" in refused.stderr
         refused = run("share-group", "delete", "w", "--yes", exit_code=1)
         assert "NonEmptyGroupError" in refused.stderr
+    refused = run("group", "delete", "w", "--yes", exit_code=1)  # its state would be left behind
+    assert "InvalidGroupIdError" in refused.stderr
     run("share-group", "delete", "w", "--yes")
     gone = run("share-group", "describe", "w", exit_code=1)
     assert "GroupIdNotFoundError" in gone.stderr

@@ -21,6 +21,7 @@ from raykafka.client.operating.offset_resets import (
 from raykafka.clock import Clock
 from raykafka.errors import (
     GroupIdNotFoundError,
+    InvalidGroupIdError,
     NonEmptyGroupError,
     RaykafkaError,
     UnknownMemberIdError,
@@ -118,18 +119,28 @@ class GroupOperations(ABC):
         """Delete groups with their offsets, each by itself.
 
         Raises the first one's error: ``NonEmptyGroupError`` for one that has members,
-        ``GroupIdNotFoundError``.
+        ``GroupIdNotFoundError``, ``InvalidGroupIdError`` for a share group.
         """
         failed: list[RaykafkaError] = []
         for group_id in name_list(group_ids):
-            answer = self._ask_group(group_id, ApiKey.DELETE_GROUPS, _delete(group_id))
-            failed += [
-                error_for(each.error_code, each.error_message)
-                for each in answer.groups
-                if each.error_code
-            ]
+            try:
+                [found] = self.describe_consumer_groups([group_id])
+                if found.type != _CONSUMER:
+                    raise InvalidGroupIdError(
+                        f"{group_id!r} is a {found.type} group; delete_share_groups also deletes "
+                        "its state"
+                    )
+                self._delete_group(group_id)
+            except (GroupIdNotFoundError, InvalidGroupIdError, NonEmptyGroupError) as error:
+                failed.append(error)
         if failed:
             raise failed[0]
+
+    def _delete_group(self, group_id: str) -> None:
+        """Delete a group of either type, as far as its coordinator knows it."""
+        [outcome] = self._ask_group(group_id, ApiKey.DELETE_GROUPS, _delete(group_id)).groups
+        if outcome.error_code:
+            raise error_for(outcome.error_code, outcome.error_message)
 
     def remove_members_from_consumer_group(
         self,

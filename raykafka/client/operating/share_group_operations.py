@@ -146,7 +146,7 @@ class ShareGroupOperations(ABC):
                 self._ask_share(group_id, ApiKey.DELETE_SHARE_GROUP_STATE, _delete(group_id))
                 known = True
             try:
-                self.delete_consumer_groups([group_id])
+                self._delete_group(group_id)
             except GroupIdNotFoundError:
                 if not known:
                     raise
@@ -218,7 +218,7 @@ class ShareGroupOperations(ABC):
         """See ``GroupOperations``."""
 
     @abstractmethod
-    def delete_consumer_groups(self, group_ids: Iterable[str]) -> None:
+    def _delete_group(self, group_id: str) -> None:
         """See ``GroupOperations``."""
 
     @abstractmethod
