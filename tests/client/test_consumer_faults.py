@@ -26,6 +26,7 @@ from raykafka.errors import (
     OffsetOutOfRangeError,
     RequestTimedOutError,
     ServerBusyError,
+    UnknownServerError,
     UnknownTopicOrPartitionError,
 )
 from raykafka.model import Endpoint, TopicPartition
@@ -144,7 +145,9 @@ def test_one_leader_down_does_not_stop_the_other(cluster: ScriptedCluster, topic
         assert offsets(consumer, 10) == list(range(10))
 
 
-@pytest.mark.parametrize("error", [ServerBusyError("busy"), KafkaStorageError("disk")])
+@pytest.mark.parametrize(
+    "error", [ServerBusyError("busy"), KafkaStorageError("disk"), UnknownServerError("a mistake")]
+)
 def test_passing_errors_are_waited_out(
     cluster: ScriptedCluster, topic: Topic, error: Exception
 ) -> None:

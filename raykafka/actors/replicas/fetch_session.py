@@ -178,8 +178,9 @@ class FetchSession:
 
     def _send_turn(self, cursor: Cursor) -> None:
         replica = cursor.replica
-        if replica.gone is not None:
-            self.on_gone(cursor, replica.gone)
+        gone = replica.being_cut() if replica.rebuilding else replica.gone
+        if gone is not None:
+            self.on_gone(cursor, gone)
             return
         if replica.leader_epoch != cursor.leader_epoch:
             over = f"leader epoch {cursor.leader_epoch} is over; refresh the metadata"

@@ -190,6 +190,13 @@ class Replica:
             else:
                 self.outlets.proposals.propose(self, effect.isr, effect.partition_epoch)
 
+    def being_cut(self) -> RaykafkaError:
+        """What readers are told while a thread cuts the log: nobody else may look at it then."""
+        return NotLeaderOrFollowerError(
+            f"this copy of {self.topic}-{self.partition.partition} is being cut; refresh the"
+            " metadata"
+        )
+
     def on_damaged(self, error: LogDamagedError) -> RaykafkaError:
         """A reader has met damage; what it is told.
 

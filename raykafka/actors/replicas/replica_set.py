@@ -55,6 +55,8 @@ class ReplicaSet:
         if len(replica.machine.in_sync.replicas) != 1:
             self.lease.check(now_ms)
         replica.machine.check_epoch(leader_epoch, following_too=or_follower)
+        if replica.rebuilding:
+            raise replica.being_cut()
         return replica
 
     def find(self, topic_id: str, partition: int) -> Replica:

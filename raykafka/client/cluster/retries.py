@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
 from raykafka.client.cluster.deadline import Backoff
 from raykafka.clock import Clock
+from raykafka.errors import RaykafkaError, UnknownServerError
 from raykafka.model import TopicPartition
+
+logger = logging.getLogger(__name__)
 
 
 class Retries:
@@ -56,3 +61,13 @@ class Retries:
         if self._next_ms is None:
             return at_most_ms
         return max(0, min(at_most_ms, self._next_ms - self._clock.monotonic_ms()))
+
+
+def may_pass(error: RaykafkaError) -> bool:
+    """Whether to try again: also after a server's own mistake, of which its log tells more, as
+    Kafka's consumer does.
+    """
+    if isinstance(error, UnknownServerError):
+        logger.warning("a server made a mistake: %s", error)
+        return True
+    return error.retriable

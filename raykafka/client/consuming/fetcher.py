@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from raykafka.client.cluster.leader_connections import LeaderConnections
-from raykafka.client.cluster.retries import Retries
+from raykafka.client.cluster.retries import Retries, may_pass
 from raykafka.client.consuming.decoding import decode_frame
 from raykafka.client.consuming.fetch_plan import PlannedFetch, plan_fetches
 from raykafka.client.consuming.fetch_queue import FetchedBatch, FetchedFrame, FetchQueue
@@ -295,13 +295,11 @@ class Fetcher:
     def _on_session_error(self, session: FetchSession, error: RaykafkaError) -> None:
         session.account.session = None
         self._stale = True
-        if not error.retriable:
+        if not may_pass(error):
             self._error = error
             return
         for partition in session.expected:
-            self._retries.pause(partition)
-            if error.refresh_metadata:
-                self._topics.refresh(partition.topic)
+            self._wait(partition, error)
 
     def _on_partition(
         self, session: FetchSession, fetched: FetchedPartition, payload: memoryview
@@ -379,11 +377,15 @@ class Fetcher:
             self._doubted[partition] = offset
             self._retries.pause(partition)
             return
-        if isinstance(error, _SURFACED) or not error.retriable:
+        if isinstance(error, _SURFACED) or not may_pass(error):
             self._failures[partition] = FetchFailure(partition, offset, error)
             return
+        self._wait(partition, error)
+
+    def _wait(self, partition: TopicPartition, error: RaykafkaError) -> None:
+        """Try again a little later."""
         self._retries.pause(partition)
-        if error.refresh_metadata:
+        if error.refresh_metadata or not error.retriable:
             self._topics.refresh(partition.topic)
 
     def _decode(self, frame: FetchedFrame, index: int, offset: int) -> FetchedBatch:

@@ -323,3 +323,17 @@ def test_one_reader_that_cannot_be_served_leaves_no_other_asleep(tmp_path: Path)
             actor.replica(0).waiters.clear()
 
     run(scenario())
+
+
+@pytest.mark.parametrize("push", [False, True])
+def test_a_copy_that_is_being_cut_is_not_read(tmp_path: Path, push: bool) -> None:
+    async def scenario() -> None:
+        async with ActorHarness(tmp_path) as actor:
+            await actor.assign(0)
+            actor.produced(0, b"a")
+            actor.replica(0).rebuilding = True
+            reply = actor.fetch((0, 0), push=push, credit_bytes=1000)
+            [fetched] = reply.answers[0].partitions
+            assert fetched.error_code == NotLeaderOrFollowerError.code
+
+    run(scenario())
