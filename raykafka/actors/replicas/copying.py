@@ -22,6 +22,7 @@ from raykafka.errors import (
     CorruptMessageError,
     LogDamagedError,
     RaykafkaError,
+    StaleBrokerEpochError,
     UnknownLeaderEpochError,
 )
 from raykafka.log.batch_header import read_header, verify
@@ -244,8 +245,10 @@ class CopyHandler:
     def handle_replicate(self, request: ReplicateRequest, payload: Any, reply: Reply) -> None:
         """REPLICATE. Answered at once where the logs part, else by the stream.
 
-        Raises ``NotLeaderOrFollowerError``, ``FencedLeaderEpochError``, ``UnknownTopicIdError``, or
-        ``UnknownLeaderEpochError`` where the follower knows more than this leader yet.
+        Raises ``StaleBrokerEpochError`` for what a dead process has sent, which comes late where a
+        network was cut; ``NotLeaderOrFollowerError``, ``FencedLeaderEpochError``,
+        ``UnknownTopicIdError``, or ``UnknownLeaderEpochError`` where the follower knows more than
+        this leader yet.
         """
         replica = self._replicas.leader(
             request.topic_id, request.partition, request.leader_epoch, self.clock.monotonic_ms()
@@ -266,9 +269,15 @@ class CopyHandler:
                 ReplicateResponse(diverging_epoch=parting.epoch, diverging_end=parting.end_offset)
             )
             return
+        if request.incarnation < machine.in_sync.incarnation(request.replica_id):
+            raise StaleBrokerEpochError(
+                f"the replica on broker {request.replica_id} has had another process since"
+            )
         before = replica.streams.get(request.replica_id)
         if before is not None:
-            before.drop()
+            # A follower that has left it does not listen; one whose older request was late does,
+            # and must not wait for ever.
+            before.fail(UnknownLeaderEpochError("another stream was opened in the place of this"))
         streams, session = self._streams_of(reply), reply.correlation_id
 
         def forget() -> None:

@@ -9,7 +9,11 @@ import pytest
 from partition_kit import EPOCH, TOPIC_ID, ActorHarness, RecordedConnection, RecordedReply, run
 
 from raykafka.actors.replicas import catch_up
-from raykafka.errors import NotLeaderOrFollowerError
+from raykafka.errors import (
+    NotLeaderOrFollowerError,
+    StaleBrokerEpochError,
+    UnknownLeaderEpochError,
+)
 from raykafka.protocol.messages import ApiKey
 from raykafka.protocol.replication_messages import ReplicaPositionRequest, ReplicateRequest
 
@@ -18,8 +22,10 @@ async def lead(actor: ActorHarness, *partitions: int, isr: tuple[int, ...] = (0,
     await actor.assign(*partitions, replicas=(0, 1), isr=isr, leader_id=0)
 
 
-def replicate(actor: ActorHarness, partition: int, connection: RecordedConnection) -> RecordedReply:
-    request = ReplicateRequest(TOPIC_ID, partition, EPOCH, 1, 1, offset=0)
+def replicate(
+    actor: ActorHarness, partition: int, connection: RecordedConnection, incarnation: int = 1
+) -> RecordedReply:
+    request = ReplicateRequest(TOPIC_ID, partition, EPOCH, 1, incarnation, offset=0)
     return actor.request(ApiKey.REPLICATE, request, connection=connection)
 
 
@@ -171,5 +177,31 @@ def test_what_is_in_sync_waits_for_no_window(
             answered = actor.produce(1, b"now")
             acknowledge(actor, live, 1)
             assert len(answered.answers) == 1
+
+    run(scenario())
+
+
+def test_what_a_dead_process_has_sent_comes_late_and_takes_nothing_away(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with ActorHarness(tmp_path) as actor:
+            await lead(actor, 0)
+            stream = replicate(actor, 0, RecordedConnection(), incarnation=2)
+            late = replicate(actor, 0, RecordedConnection(), incarnation=1)
+            assert isinstance(late.error, StaleBrokerEpochError)
+            actor.produce(0, b"a")
+            assert sent(stream)
+
+    run(scenario())
+
+
+def test_a_stream_that_another_one_takes_the_place_of_hears_so(tmp_path: Path) -> None:
+    """The other request may be the older one, and its connection about to end."""
+
+    async def scenario() -> None:
+        async with ActorHarness(tmp_path) as actor:
+            await lead(actor, 0)
+            stream = replicate(actor, 0, RecordedConnection())
+            replicate(actor, 0, RecordedConnection()).connection.close()
+            assert stream.answers[-1].error_code == UnknownLeaderEpochError.code
 
     run(scenario())
