@@ -16,13 +16,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from raykafka.actors.coordinating.compaction import Compaction
 from raykafka.actors.coordinating.loading import HighWatermarkWaiter, replay_log
 from raykafka.actors.coordinating.machine import CoordinatorMachine, KeyedRecord
 from raykafka.actors.replicas.lease import Lease
-from raykafka.actors.replicas.own_appends import OwnAppends
+from raykafka.actors.replicas.own_appends import CommitReply, OwnAppends
 from raykafka.actors.replicas.replica import Replica
 from raykafka.actors.timeouts import cancel_all
 from raykafka.clock import Clock
@@ -30,14 +31,11 @@ from raykafka.errors import (
     CoordinatorLoadInProgressError,
     CoordinatorNotAvailableError,
     NotCoordinatorError,
-    NotEnoughReplicasAfterAppendError,
     RaykafkaError,
     ServerBusyError,
-    error_for,
 )
 from raykafka.log.batch import encode_batch
 from raykafka.log.small_batch import MAX_ROWS, SmallRecords, encode_records
-from raykafka.protocol.messages import ErrorResponse, Message, ProduceResponse
 from raykafka.replication.role import Role
 
 logger = logging.getLogger(__name__)
@@ -53,32 +51,11 @@ class _Waiting(NamedTuple):
 
 
 class _Group:
-    """Commands whose records go into one batch; the reply of that batch's produce."""
+    """Commands whose records go into one batch."""
 
-    role = "broker"
-    correlation_id = 0
-    connection: object = None
-    closed = False
-    writable = True
-
-    def __init__(self, service: HostedService) -> None:
-        self._service = service
+    def __init__(self) -> None:
         self.records: list[KeyedRecord] = []
         self.waiting: list[_Waiting] = []
-
-    def __call__(self, response: Message, payload: Sequence[Any] = ()) -> None:
-        """What ``answer_produce`` calls: the batch is committed, or this leader is over."""
-        assert isinstance(response, (ProduceResponse, ErrorResponse))
-        error: RaykafkaError | None = None
-        if response.error_code:
-            error = error_for(response.error_code, response.error_message)
-        self._service.on_replied(self, error)
-
-    def on_close(self, callback: Callable[[], None]) -> None:
-        """There is no connection that could end."""
-
-    def on_writable(self, callback: Callable[[], None]) -> None:
-        """Nor one that could be full."""
 
 
 class HostedService:
@@ -95,7 +72,6 @@ class HostedService:
     ) -> None:
         """``on_loaded`` is called each time the machine has been rebuilt and serves."""
         self.replica = replica
-        self.leader_epoch = replica.leader_epoch
         self._make_machine = make_machine
         self._appends = appends
         self._lease = lease
@@ -199,7 +175,7 @@ class HostedService:
                 return answer
             group = self._in_flight[-1]
         if group is None:
-            group = self._queued = _Group(self)
+            group = self._queued = _Group()
             asyncio.get_running_loop().call_soon(self._append_queued)
         if records:
             encoded = [self._machine.encode(record) for record in records]
@@ -255,7 +231,7 @@ class HostedService:
             self._answer(group, CoordinatorNotAvailableError(f"nothing was changed: {error}"))
             self._reload()
 
-    def _append(self, group: _Group, records: Sequence[KeyedRecord]) -> int:
+    def _append(self, group: _Group, records: Sequence[KeyedRecord]) -> None:
         now_ms = self._clock.now_ms()
         keys: list[bytes | None] = [key for key, _ in records]
         small = SmallRecords([now_ms] * len(keys), keys, [value for _, value in records])
@@ -264,15 +240,13 @@ class HostedService:
             batch = encode_records(small, partition)
         else:
             batch = encode_batch(small.to_arrow(), partition)
-        parked = (group, ProduceResponse())
-        return self._appends.append(self.replica, batch, parked).base_offset
+        reply = CommitReply(partial(self.on_replied, group))
+        self._appends.append(self.replica, batch, reply.parked)
 
     def on_replied(self, group: _Group, error: RaykafkaError | None) -> None:
         """The group's batch is committed; or nobody knows whether it will be."""
         if group in self._in_flight:
             self._in_flight.remove(group)
-        if isinstance(error, NotEnoughReplicasAfterAppendError):
-            error = None  # all that are in sync have it, and no other one is elected
         self._answer(group, None if error is None else self._deposed())
 
     def _answer(self, group: _Group, error: RaykafkaError | None) -> None:
@@ -360,7 +334,7 @@ class HostedService:
                 compaction.end()
 
     async def _append_slice(self, records: Sequence[KeyedRecord]) -> None:
-        group = _Group(self)
+        group = _Group()
         self._in_flight.append(group)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         group.waiting.append(_Waiting(None, future))

@@ -8,23 +8,20 @@ again succeeds as soon as the marker that stands in the log is committed. Partit
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Awaitable
+from typing import Final, Protocol
 
-from raykafka.actors.replicas.own_appends import OwnAppends
+from raykafka.actors.replicas.own_appends import CommitReply, OwnAppends
 from raykafka.actors.replicas.replica import Replica
 from raykafka.actors.replicas.replica_set import ReplicaSet
 from raykafka.clock import Clock
 from raykafka.errors import (
     InvalidTxnStateError,
-    NotEnoughReplicasAfterAppendError,
     RaykafkaError,
-    error_for,
 )
 from raykafka.internal_topics import CONSUMER_OFFSETS
 from raykafka.log.markers import encode_marker
 from raykafka.model import Acks
-from raykafka.protocol.messages import ErrorResponse, Message, ProduceResponse
 from raykafka.protocol.txn_messages import (
     AbortTransactionRequest,
     AbortTransactionResponse,
@@ -46,38 +43,6 @@ class EndTransaction(Protocol):
         self, topic: str, partition: int, producer_id: int, producer_epoch: int, *, commit: bool
     ) -> None:
         """Return once that is committed; raises why not."""
-
-
-class _Committed:
-    """The reply of a marker's append: a future that is done once the marker is committed."""
-
-    role = "broker"
-    correlation_id = 0
-    connection: object = None
-    closed = False
-    writable = True
-
-    def __init__(self) -> None:
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def __call__(self, response: Message, payload: Sequence[Any] = ()) -> None:
-        """What ``answer_produce`` calls."""
-        assert isinstance(response, (ProduceResponse, ErrorResponse))
-        if self.done.done():
-            return
-        error: RaykafkaError | None = None
-        if response.error_code:
-            error = error_for(response.error_code, response.error_message)
-        if error is None or isinstance(error, NotEnoughReplicasAfterAppendError):
-            self.done.set_result(None)  # all that are in sync have it
-        else:
-            self.done.set_exception(error)
-
-    def on_close(self, callback: Callable[[], None]) -> None:
-        """There is no connection that could end."""
-
-    def on_writable(self, callback: Callable[[], None]) -> None:
-        """Nor one that could be full."""
 
 
 class MarkerHandler:
@@ -166,15 +131,31 @@ class MarkerHandler:
             commit=commit,
             now_ms=self._clock.now_ms(),
         )
-        reply = _Committed()
-        self._appends.append(replica, marker, (reply, ProduceResponse()))
-        return reply.done
+        done, reply = _commit()
+        self._appends.append(replica, marker, reply.parked)
+        return done
 
 
 def _committed_so_far(replica: Replica) -> Awaitable[None]:
     """Until all is committed that is in the log now."""
-    machine, reply = replica.machine, _Committed()
+    machine = replica.machine
+    done, reply = _commit()
     machine.check_produce(_ALL, machine.leader_epoch)
-    if machine.on_appended(replica.log.log_end_offset, _ALL, (reply, ProduceResponse())):
-        reply.done.set_result(None)
-    return reply.done
+    if machine.on_appended(replica.log.log_end_offset, _ALL, reply.parked):
+        done.set_result(None)
+    return done
+
+
+def _commit() -> tuple[asyncio.Future[None], CommitReply]:
+    """A future that is done once what the reply is parked for is committed."""
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def on_committed(error: RaykafkaError | None) -> None:
+        if done.done():
+            return
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+
+    return done, CommitReply(on_committed)
