@@ -11,8 +11,8 @@ from raykafka.cli.group_facts import (
     lag_columns,
     lag_json,
     lag_rows,
-    read_offsets,
     reset_options,
+    reset_way,
     watch_lag,
     write_plan,
 )
@@ -155,19 +155,11 @@ def reset(
     partition that the group has committed. What lies outside of a partition becomes its first
     record or its end.
     """
-    ways = (to, to_offset, to_time, shift_by, from_file)
-    if sum(way is not None for way in ways) != 1:
-        raise click.UsageError(
-            "use exactly one of --to, --to-offset, --to-time, --shift-by and --from-file"
-        )
+    way = reset_way(to, to_offset, to_time, shift_by, from_file)
     with connect(name).admin() as admin:
         changes = admin.reset_consumer_group_offsets(
             group_id,
-            to=to,
-            to_offset=to_offset,
-            to_time=to_time,
-            shift_by=shift_by,
-            offsets=None if from_file is None else read_offsets(from_file),
+            **way,
             topics=topics or None,
             partitions=partitions or None,
             execute=execute,

@@ -6,7 +6,7 @@ import csv
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 import click
 from rich.console import Console
@@ -52,6 +52,38 @@ def reset_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
+
+
+class ResetWays(TypedDict):
+    """Where to reset offsets to, as ``Admin`` takes it."""
+
+    to: str | None
+    to_offset: int | None
+    to_time: int | None
+    shift_by: int | None
+    offsets: dict[TopicPartition | tuple[str, int], int] | None
+
+
+def reset_way(
+    to: str | None,
+    to_offset: int | None,
+    to_time: int | None,
+    shift_by: int | None,
+    from_file: str | None,
+) -> ResetWays:
+    """What ``reset_options`` gave; raises ``click.UsageError`` unless it is exactly one."""
+    ways = (to, to_offset, to_time, shift_by, from_file)
+    if sum(way is not None for way in ways) != 1:
+        raise click.UsageError(
+            "use exactly one of --to, --to-offset, --to-time, --shift-by and --from-file"
+        )
+    return ResetWays(
+        to=to,
+        to_offset=to_offset,
+        to_time=to_time,
+        shift_by=shift_by,
+        offsets=None if from_file is None else read_offsets(from_file),
+    )
 
 
 def read_offsets(path: str) -> dict[TopicPartition | tuple[str, int], int]:

@@ -8,7 +8,7 @@ import click
 
 from raykafka import TopicPartition
 from raykafka.cli.group import group_argument, members_of, partitions_option, topics_option
-from raykafka.cli.group_facts import read_offsets, reset_options, write_plan
+from raykafka.cli.group_facts import reset_options, reset_way, write_plan
 from raykafka.cli.options import (
     cluster_option,
     complete_keys,
@@ -127,19 +127,11 @@ def reset(
     partition that the group has begun to read. Deliveries and acknowledgements behind the old
     offset are forgotten.
     """
-    ways = (to, to_offset, to_time, shift_by, from_file)
-    if sum(way is not None for way in ways) != 1:
-        raise click.UsageError(
-            "use exactly one of --to, --to-offset, --to-time, --shift-by and --from-file"
-        )
+    way = reset_way(to, to_offset, to_time, shift_by, from_file)
     with connect(name).admin() as admin:
         changes = admin.reset_share_group_offsets(
             group_id,
-            to=to,
-            to_offset=to_offset,
-            to_time=to_time,
-            shift_by=shift_by,
-            offsets=None if from_file is None else read_offsets(from_file),
+            **way,
             topics=topics or None,
             partitions=partitions or None,
             execute=execute,
