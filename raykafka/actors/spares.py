@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 CreateProcess = Callable[[str, str], Any]
 """Makes the actor of a process: (name, Ray node id) -> handle."""
 
-_REFILL_S = 1.0
+_REFILL_S = 3.0
 """Pause before a spare that was used is replaced: first the successor needs the processor."""
 
 

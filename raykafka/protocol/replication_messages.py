@@ -48,6 +48,8 @@ class ReplicateResponse(Message, frozen=True):
     """Where that epoch ends in the leader's log: what the follower has beyond is cut."""
     restart_at: int = -1
     """Set where the leader no longer has what was asked for: the follower begins anew there."""
+    catching_up: bool = False
+    """Whether the follower is not in sync: nobody waits for what it copies."""
     error_code: int = 0
     error_message: str = ""
 

@@ -20,6 +20,8 @@ _APPEND_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 _REPLACE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 _READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC
 _LOAD = 1 << 20
+_LARGE = 128 << 10
+"""A write of that many bytes does not keep others waiting for the lock."""
 
 
 class _OpenFile:
@@ -53,34 +55,27 @@ class LocalStore:
 
     def append(self, path: str, data: Buffer) -> int:
         """Write at the end of the file; see ``SegmentStore.append``."""
+        length = memoryview(data).nbytes
+        if length < _LARGE:
+            with self._lock:
+                file = self._opened(path)
+                try:
+                    _write_all(file.descriptor, data)
+                except OSError as error:
+                    raise self._undone(path, file.size, file.descriptor, error) from error
+                return self._appended(path, file, length)
         with self._lock:
-            file = self._files.get(path)
-            if file is None:
-                file = self._open(path)
-            else:
-                self._files.move_to_end(path)
-            try:
-                written = os.write(file.descriptor, data)
-                length = memoryview(data).nbytes
-                while written < length:
-                    written += os.write(file.descriptor, memoryview(data).cast("B")[written:])
-                status = os.fstat(file.descriptor)
-            except OSError as error:
-                self._cut_back(path, file)
-                raise _storage_error(f"could not append to {self._full(path)}", error) from error
-            file.size += length
-            if not status.st_nlink:
-                self._forget(path)
-                raise missing(self._full(path))  # deleted by hand while it was open
-            end = status.st_size
-            if end != file.size:
-                self._forget(path)
-                raise KafkaStorageError(
-                    f"{self._full(path)} ends at byte {end} after an append that should have ended "
-                    f"at {file.size}: somebody else writes to it or has cut it. Find out who; "
-                    "restarting the partition says what is left"
-                )
-            return end
+            file = self._opened(path)
+            descriptor = os.dup(file.descriptor)
+        try:
+            _write_all(descriptor, data)
+        except OSError as error:
+            with self._lock:
+                raise self._undone(path, file.size, descriptor, error) from error
+        finally:
+            os.close(descriptor)
+        with self._lock:
+            return self._appended(path, file, length)
 
     def flush(self, path: str) -> None:
         """fsync the file, and the directories whose entries on the way to it are new."""
@@ -222,6 +217,32 @@ class LocalStore:
     def _full(self, path: str) -> str:
         return f"{self.root}/{path}"
 
+    def _opened(self, path: str) -> _OpenFile:
+        file = self._files.get(path)
+        if file is None:
+            return self._open(path)
+        self._files.move_to_end(path)
+        return file
+
+    def _appended(self, path: str, file: _OpenFile, length: int) -> int:
+        """Where the file ends now, if that is where it should; the lock is held."""
+        file.size += length
+        if self._files.get(path) is not file:
+            return file.size  # its descriptor was needed elsewhere
+        with self._translated(f"could not look at {self._full(path)}"):
+            status = os.fstat(file.descriptor)
+        if not status.st_nlink:
+            self._forget(path)
+            raise missing(self._full(path))  # deleted by hand while it was open
+        if status.st_size != file.size:
+            self._forget(path)
+            raise KafkaStorageError(
+                f"{self._full(path)} ends at byte {status.st_size} after an append that should"
+                f" have ended at {file.size}: somebody else writes to it or has cut it. Find out"
+                " who; restarting the partition says what is left"
+            )
+        return file.size
+
     def _open(self, path: str) -> _OpenFile:
         with self._translated(f"could not open {self._full(checked_path(path))}"):
             descriptor = self._create(self._full(path), _APPEND_FLAGS)
@@ -279,16 +300,17 @@ class LocalStore:
                 return found
             directory = parent
 
-    def _cut_back(self, path: str, file: _OpenFile) -> None:
-        """Undo a partial write."""
+    def _undone(self, path: str, size: int, descriptor: int, error: OSError) -> KafkaStorageError:
+        """Undo a partial write; what to raise then."""
         try:
-            os.ftruncate(file.descriptor, file.size)
-        except OSError as error:
+            os.ftruncate(descriptor, size)
+        except OSError as second:
             self._forget(path)
-            raise KafkaStorageError(
-                f"a partial write to {self._full(path)} could not be cut back ({error.strerror}); "
+            return KafkaStorageError(
+                f"a partial write to {self._full(path)} could not be cut back ({second.strerror}); "
                 "check the disk and restart the partition"
-            ) from error
+            )
+        return _storage_error(f"could not append to {self._full(path)}", error)
 
     def _forget(self, path: str) -> None:
         self._mappings.pop(path, None)
@@ -366,7 +388,7 @@ def _storage_error(what: str, error: OSError) -> KafkaStorageError:
 
 
 def _write_all(descriptor: int, data: Buffer) -> None:
-    view = memoryview(data).cast("B")
+    view = memoryview(data).cast("B")[os.write(descriptor, data) :]
     while view:
         view = view[os.write(descriptor, view) :]
 

@@ -368,7 +368,7 @@ RESPONSES: dict[ApiKey, tuple[Message, bytes]] = {
     ),
     ApiKey.ADD_COLUMNS: (AddColumnsResponse(1, **FAILED), b""),
     ApiKey.REPLICATE: (
-        ReplicateResponse(1100, 10, [1, 1], 6, 900, 77, **FAILED),
+        ReplicateResponse(1100, 10, [1, 1], 6, 900, 77, True, **FAILED),
         b"\x07\x08",
     ),
     ApiKey.REPLICA_POSITION: (ErrorResponse(**FAILED), b""),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,11 @@ import pytest
 from partition_kit import TOPIC, TOPIC_ID, until
 from replica_kit import SECRET, TIMEOUT_S, Brokers, produce, produced
 
+from raykafka.actors.ports import PeerConnection
+from raykafka.actors.replicas.catch_up_writer import CatchUpWriter
 from raykafka.errors import (
     ClusterAuthorizationFailedError,
+    DiskFullError,
     FencedLeaderEpochError,
     KafkaStorageError,
     LogDamagedError,
@@ -31,6 +35,7 @@ from raykafka.protocol.messages import (
     FetchResponse,
 )
 from raykafka.protocol.replication_messages import ReplicateRequest, ReplicateResponse
+from raykafka.storage.partition_log import PartitionLog
 
 Scenario = Callable[[Brokers], Awaitable[None]]
 
@@ -97,6 +102,117 @@ def test_a_killed_follower_catches_up_from_where_it_was(tmp_path: Path) -> None:
         assert machine.in_sync.proposed == {0, 1, 2}
         await brokers.lead(0, 1, isr=[0, 1, 2])
         await produced(leader, b"after", epoch=1)
+        await brokers.settled(0, 1, 2)
+        leader.close()
+
+    play(tmp_path, scenario)
+
+
+class HeldWriter:
+    """Holds what copies that catch up write in their thread, before it is written."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.waiting = 0
+        self.go = asyncio.Event()
+        in_thread = CatchUpWriter.in_thread
+
+        async def held(writer: CatchUpWriter, *args: Any) -> None:
+            self.waiting += 1
+            await self.go.wait()
+            await in_thread(writer, *args)
+
+        monkeypatch.setattr(CatchUpWriter, "in_thread", held)
+
+
+async def fall_behind(brokers: Brokers, leader: PeerConnection) -> None:
+    """Broker 2 misses batches of partition 0, and comes back."""
+    await brokers.lead(0, 1, isr=[0, 1, 2], partitions=[0, 1])
+    await brokers.kill(2)
+    await brokers.lead(0, 1, isr=[0, 1])
+    for _ in range(100):
+        await produced(leader, bytes(20_000), epoch=1)
+    await brokers.start(2)
+    await brokers.lead(0, 1, isr=[0, 1, 2], partitions=[1])
+
+
+def test_what_is_in_sync_does_not_wait_for_what_catches_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(brokers: Brokers) -> None:
+        leader = await brokers.connect(0)
+        await fall_behind(brokers, leader)
+        writer = HeldWriter(monkeypatch)
+        await brokers.lead(0, 1, isr=[0, 1])
+        await until(lambda: writer.waiting > 0)
+        assert await produced(leader, b"live", epoch=1, partition=1) == 0
+        assert brokers.replica(2).log.log_end_offset == 0
+        writer.go.set()
+        await brokers.settled(0, 1, 2)
+        await brokers.settled(0, 1, 2, partition=1)
+        leader.close()
+
+    play(tmp_path, scenario)
+
+
+def test_a_connection_that_breaks_under_a_write_in_the_thread_loses_and_doubles_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(brokers: Brokers) -> None:
+        leader = await brokers.connect(0)
+        await fall_behind(brokers, leader)
+        writer = HeldWriter(monkeypatch)
+        await brokers.lead(0, 1, isr=[0, 1])
+        await until(lambda: writer.waiting > 0)
+        [link] = brokers.actors[2]._parts.following._links.values()  # type: ignore[union-attr]
+        before = link.connection
+        assert before is not None
+        before.close()
+        await until(lambda: link.connection not in (None, before))
+        writer.go.set()
+        await brokers.settled(0, 1, 2)
+        assert "was not taken" not in caplog.text, "it asked for what it had already"
+        leader.close()
+
+    play(tmp_path, scenario)
+
+
+def test_a_disk_that_is_full_while_catching_up_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(brokers: Brokers) -> None:
+        leader = await brokers.connect(0)
+        await fall_behind(brokers, leader)
+        append, refused = PartitionLog.append_replicated, []
+
+        def full(log: PartitionLog, *args: Any, **named: Any) -> None:
+            if len(refused) < 2 and threading.current_thread().name.startswith("catch-up"):
+                refused.append(log.log_end_offset)
+                raise DiskFullError("no space left on device")
+            append(log, *args, **named)
+
+        monkeypatch.setattr(PartitionLog, "append_replicated", full)
+        await brokers.lead(0, 1, isr=[0, 1])
+        await brokers.settled(0, 1, 2)
+        assert len(refused) == 2
+        leader.close()
+
+    play(tmp_path, scenario)
+
+
+def test_a_leader_that_changes_while_its_follower_catches_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(brokers: Brokers) -> None:
+        leader = await brokers.connect(0)
+        await fall_behind(brokers, leader)
+        writer = HeldWriter(monkeypatch)
+        await brokers.lead(0, 1, isr=[0, 1])
+        await until(lambda: writer.waiting > 0)
+        told = asyncio.ensure_future(brokers.lead(1, 2, isr=[0, 1], told=[1, 0, 2]))
+        await until(lambda: brokers.replica(0).leader_epoch == 2)
+        assert not told.done(), "nobody else changes a log that is being written"
+        writer.go.set()
+        await told
         await brokers.settled(0, 1, 2)
         leader.close()
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable
+from typing import Final
 
 from raykafka.actors.controlling.keeper import ClusterContext, Keeper
 from raykafka.actors.controlling.session import Session
@@ -17,6 +19,11 @@ from raykafka.controller.commands import (
     UnfenceBroker,
 )
 from raykafka.controller.image import BrokerState
+
+logger = logging.getLogger(__name__)
+
+_ANSWER_PAUSE_S: Final = 0.02
+"""Between two questions to a broker that does not answer."""
 
 
 class BrokerKeeper(Keeper[BrokerPort]):
@@ -48,6 +55,25 @@ class BrokerKeeper(Keeper[BrokerPort]):
         self.usable_bytes = usable_bytes
         self._session.renew()
         return True
+
+    async def wait_answering(self) -> None:
+        """Return when the broker answers, or after a bounded time.
+
+        Where it died together with its partition actors, their successors wait for its own: it
+        judges the log directory before they use it, which may be another one.
+        """
+        patience, loop = self._context.patience, asyncio.get_running_loop()
+        deadline = loop.time() + patience.find_s
+        while (left_s := deadline - loop.time()) > 0:
+            port, broker = self.port, self._context.image.brokers[self.broker_id]
+            if port is not None and not broker.fenced:
+                try:
+                    await within(port.start(), left_s, f"{self._label}'s answer")
+                except Exception as error:  # noqa: BLE001  # then it is being replaced
+                    logger.info("%s does not answer: %s", self._label, error)
+                else:
+                    return
+            await asyncio.sleep(_ANSWER_PAUSE_S)
 
     async def _adopt(self) -> BrokerPort | None:
         broker = self._context.image.brokers[self.broker_id]

@@ -342,11 +342,18 @@ class Reconciler:
 
     def _on_broker_ready(self, broker: BrokerState) -> None:
         """The broker owns its directory: now its partition actors may use it."""
-        node = self._brokers[broker.broker_id].node
+        broker_keeper = self._brokers[broker.broker_id]
+        node = broker_keeper.node
         for index in range(broker.slots):
             slot = SlotKey(broker.broker_id, index)
             if slot not in self._slots:
-                keeper = SlotKeeper(self._context, slot, self._on_progress, self._is_led)
+                keeper = SlotKeeper(
+                    self._context,
+                    slot,
+                    self._on_progress,
+                    self._is_led,
+                    broker_keeper.wait_answering,
+                )
                 self._slots[slot] = keeper
                 self._tasks.append(asyncio.ensure_future(keeper.run()))
             self._slots[slot].place(node)

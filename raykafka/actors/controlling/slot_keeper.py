@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from raykafka.actors.controlling.keeper import ClusterContext, Keeper
@@ -45,9 +45,11 @@ class SlotKeeper(Keeper[PartitionActorPort]):
         slot: SlotKey,
         on_progress: Callable[[], None],
         is_led: Callable[[SlotKey, PartitionId, int], bool],
+        broker_answers: Callable[[], Awaitable[None]],
     ) -> None:
         """``on_progress`` is told whenever replicas were opened, changed or removed; ``is_led``
-        says whether an actor of another slot has still to be told that it leads no more.
+        says whether an actor of another slot has still to be told that it leads no more;
+        ``broker_answers`` returns when the broker lives, or has been waited for.
         """
         label = f"{context.cluster_name}/partitions-{slot.broker_id}-{slot.slot}"
         super().__init__(context, label)
@@ -56,6 +58,7 @@ class SlotKeeper(Keeper[PartitionActorPort]):
         self.is_held = False
         """Whether it waits for another actor to be told first."""
         self._on_progress = on_progress
+        self._broker_answers = broker_answers
         self._is_led = functools.partial(is_led, slot)
         self._incarnation = 0
         self._given_up = -1
@@ -93,6 +96,7 @@ class SlotKeeper(Keeper[PartitionActorPort]):
 
     async def _create(self, node: NodeInfo) -> PartitionActorPort:
         context = self._context
+        await self._broker_answers()
         incarnation: int = await self._submit(AllocatePartitionActor(*self.slot))
         self._incarnation = incarnation
         spec = PartitionActorSpec(

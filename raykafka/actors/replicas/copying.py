@@ -193,8 +193,9 @@ class ReplicaStream:
             batches = [bytes(batch) for batch in batches]
         sizes = [len(batch) for batch in batches]
         size = sum(sizes)
-        self._send(batches, sizes, size, next_offset)
-        if self._is_behind:
+        behind = self._is_behind
+        self._send(batches, sizes, size, next_offset, catching_up=behind)
+        if behind:
             self._unpaid_bytes += size
             self._catch_up.take(size)
             pause_s = self._handler.throttle.take(size, self._handler.clock.monotonic_ms())
@@ -219,13 +220,20 @@ class ReplicaStream:
         raise LogDamagedError(f"{self.replica.topic} cannot be read at {self._next_offset}")
 
     def _send(
-        self, batches: Sequence[Buffer], sizes: list[int], size: int, next_offset: int
+        self,
+        batches: Sequence[Buffer],
+        sizes: list[int],
+        size: int,
+        next_offset: int,
+        *,
+        catching_up: bool = False,
     ) -> None:
         replica = self.replica
         self._told = replica.high_watermark
         self._sent_bytes += size
         self._next_offset = next_offset
-        self._reply(ReplicateResponse(self._told, replica.log.log_start_offset, sizes), batches)
+        start = replica.log.log_start_offset
+        self._reply(ReplicateResponse(self._told, start, sizes, catching_up=catching_up), batches)
 
 
 class CopyHandler:

@@ -8,11 +8,13 @@ by leader epoch, never by high watermark. Every batch is verified before it is w
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from raykafka.actors.ports import PeerConnection
+from raykafka.actors.replicas.catch_up_writer import CatchUpWriter
 from raykafka.actors.replicas.leader_link import Connect, LeaderLink
 from raykafka.actors.replicas.replica import Replica
 from raykafka.actors.replicas.throttle import Throttle
@@ -48,11 +50,16 @@ class FollowedPartition:
         self._following = following
         self._connection: PeerConnection | None = None
         self._session = 0
+        """Correlation id of the open stream; 0 while there is none."""
+        self._stream = 0
+        """Number of the stream that was opened last: connections count their ids anew."""
         self._received_bytes = 0
         self._pause_s = _FIRST_PAUSE_S
         self._timer: asyncio.TimerHandle | None = None
         self._mending = False
-        """Whether the log is being changed, or waits for its turn: no stream may bring more."""
+        """Whether a thread changes the log, or waits for its turn: no stream may be opened."""
+        self._queued = 0
+        """Answers that wait to be written in a thread: what comes behind them waits, too."""
         self.ended = False
 
     def on_connected(self, connection: PeerConnection) -> None:
@@ -106,6 +113,7 @@ class FollowedPartition:
             offset=log.log_end_offset,
             last_epoch=log.epochs.latest_epoch,
         )
+        self._stream += 1
         self._session = connection.send(ApiKey.REPLICATE, request, (), self._on_answer, stream=True)
         self.acknowledge()  # where the log is durable may be before where it ends
 
@@ -148,14 +156,49 @@ class FollowedPartition:
             self._mending = True
             self._following.mend(self, answer)
             return
+        if self._queued or (answer.catching_up and answer.sizes):
+            self._queued += 1
+            write = functools.partial(self._write, self._stream, answer, payload)
+            self._following.catch_up.add(write)
+            return
         try:
-            self._take(answer, payload)
+            self._append(answer.sizes, payload)
         except RaykafkaError as error:
-            # Most often the log is well: the disk is full, or the topic's new schema is not known
-            # here yet.
-            self._give_up(error)
-            if isinstance(error, KafkaStorageError) and not isinstance(error, DiskFullError):
-                self._following.on_log_failed(self.replica, error)
+            self._on_not_taken(error)
+        else:
+            self._on_taken(answer, len(payload))
+
+    async def _write(self, stream: int, answer: ReplicateResponse, payload: memoryview) -> None:
+        """Append in a thread what nobody waits for; it is this log's turn."""
+        self._queued -= 1
+        replica = self.replica
+        if not self._is_open(stream):
+            return
+        self._mending = replica.rebuilding = True
+        failure: RaykafkaError | None = None
+        try:
+            await self._following.catch_up.in_thread(self._append, answer.sizes, payload)
+        except RaykafkaError as error:
+            failure = error
+        finally:
+            self._mending = replica.rebuilding = False
+        if failure is not None:
+            self._on_not_taken(failure)
+        elif self._is_open(stream):
+            self._on_taken(answer, len(payload))
+        elif not self._session and self._timer is None:
+            self._open()  # on the connection that was made meanwhile
+
+    def _is_open(self, stream: int) -> bool:
+        return bool(self._session) and stream == self._stream and not self.ended
+
+    def _on_not_taken(self, error: RaykafkaError) -> None:
+        """Most often the log is well: the disk is full, or the topic's new schema is not known
+        here yet.
+        """
+        self._give_up(error)
+        if isinstance(error, KafkaStorageError) and not isinstance(error, DiskFullError):
+            self._following.on_log_failed(self.replica, error)
 
     def _give_up(self, error: RaykafkaError) -> None:
         """Begin the stream anew after a while, from what is in the log then."""
@@ -163,26 +206,31 @@ class FollowedPartition:
         self._leave_stream()
         self._open_later()
 
-    def _take(self, answer: ReplicateResponse, payload: memoryview) -> None:
-        replica, following = self.replica, self._following
-        log, machine = replica.log, replica.machine
+    def _append(self, sizes: Sequence[int], payload: memoryview) -> None:
+        """May run in a thread while nobody else uses the log."""
+        replica = self.replica
+        headers: list[BatchHeader] = []
+        position = 0
+        for size in sizes:
+            headers.append(verify(payload[position : position + size], replica.partition))
+            position += size
+        if headers:
+            now_ms = self._following.clock.now_ms()
+            replica.log.append_replicated(payload, headers, now_ms=now_ms)
+
+    def _on_taken(self, answer: ReplicateResponse, size: int) -> None:
+        replica, following, log = self.replica, self._following, self.replica.log
         if answer.sizes:
-            headers: list[BatchHeader] = []
-            position = 0
-            for size in answer.sizes:
-                headers.append(verify(payload[position : position + size], replica.partition))
-                position += size
-            log.append_replicated(payload, headers, now_ms=following.clock.now_ms())
-            replica.appended_bytes += position
-            self._received_bytes += position
+            replica.appended_bytes += size
+            self._received_bytes += size
             self._pause_s = _FIRST_PAUSE_S
             if replica.flushes or log.needs_flush:
                 following.on_appended(replica)
             if not self._durable:
-                self._acknowledge_in(following.pause_for(replica, position))
+                self._acknowledge_in(following.pause_for(replica, size))
         replica.leader_log_start = answer.log_start_offset
         replica.apply(
-            machine.on_event(
+            replica.machine.on_event(
                 Replicated(log.log_end_offset, answer.high_watermark),
                 now_ms=following.clock.monotonic_ms(),
             )
@@ -248,6 +296,7 @@ class Following:
         self.on_appended = on_appended
         self.on_log_failed = on_log_failed
         self.throttle = Throttle()
+        self.catch_up = CatchUpWriter(turn)
         self._connect = connect
         self._turn = turn
         self._links: dict[Endpoint, LeaderLink] = {}
@@ -300,4 +349,4 @@ class Following:
         for replica in list(self._followed):
             self.stop(replica)
         # A log that is being cut in a thread must not be closed under it.
-        await asyncio.gather(*self._mending, return_exceptions=True)
+        await asyncio.gather(*self._mending, self.catch_up.close(), return_exceptions=True)

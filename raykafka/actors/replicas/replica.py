@@ -1,6 +1,6 @@
 """One replica in a partition actor's house: its log, its role, and everyone who waits for it.
 
-Only the actor's loop touches a replica, but for ``flush``.
+Only the actor's loop touches a replica, but for ``flush`` and for whoever sets ``rebuilding``.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Replica:
         """What followers copy through, by broker id."""
         self.wake_pending = False
         self.rebuilding = False
-        """Whether a thread is cutting the log: nobody else may change it."""
+        """Whether a thread is cutting or filling the log: nobody else may change it."""
         self.gone: RaykafkaError | None = None
         """Why the replica is no longer served here; None while it is."""
         self.fresh: FreshBatch | None = None
@@ -191,10 +191,10 @@ class Replica:
                 self.outlets.proposals.propose(self, effect.isr, effect.partition_epoch)
 
     def being_cut(self) -> RaykafkaError:
-        """What readers are told while a thread cuts the log: nobody else may look at it then."""
+        """What readers are told while a thread changes the log: nobody else may look at it then."""
         return NotLeaderOrFollowerError(
-            f"this copy of {self.topic}-{self.partition.partition} is being cut; refresh the"
-            " metadata"
+            f"this copy of {self.topic}-{self.partition.partition} is being brought in line with"
+            " its leader's; refresh the metadata"
         )
 
     def on_damaged(self, error: LogDamagedError) -> RaykafkaError:

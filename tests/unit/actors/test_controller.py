@@ -223,6 +223,42 @@ def test_a_dead_partition_actor_is_replaced_in_a_new_epoch(tmp_path: Path) -> No
     play(Harness(tmp_path), scenario)
 
 
+def test_what_dies_with_its_broker_is_replaced_after_it(tmp_path: Path) -> None:
+    """The broker's successor judges the log directory: it may be another one."""
+
+    async def scenario(h: Harness) -> None:
+        await h.create("t", 2)
+        (broker,) = h.world.brokers()
+        victims = h.world.partition_actors()
+        broker.survives_kill = True  # its successor has to wait for the lock
+        broker.hang()
+        for victim in victims:
+            victim.die()
+        await until(lambda: not h.is_online("t"))
+        await asyncio.sleep(0.1)
+        assert h.world.partition_actors() == []
+        broker.responsive.set()
+        broker.die()
+        await until(lambda: h.is_online("t"))
+        assert h.image.brokers[0].incarnation == 2
+        assert {actor.incarnation for actor in h.image.actors.values()} == {2}
+
+    play(Harness(tmp_path), scenario)
+
+
+def test_a_broker_that_does_not_come_back_is_not_waited_for_for_ever(tmp_path: Path) -> None:
+    async def scenario(h: Harness) -> None:
+        await h.create("t", 2)
+        (broker,) = h.world.brokers()
+        broker.hang()
+        for victim in h.world.partition_actors():
+            victim.die()
+        await until(lambda: not h.is_online("t"))
+        await until(lambda: h.is_online("t"))
+
+    play(Harness(tmp_path), scenario)
+
+
 def test_an_actor_that_hangs_is_killed_and_replaced(tmp_path: Path) -> None:
     configs = {"broker.session.timeout.ms": "300", "broker.heartbeat.interval.ms": "50"}
 
