@@ -7,6 +7,7 @@ import socket
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from bench.headline import work
@@ -60,7 +61,8 @@ def empty_disk(session: Session) -> None:
     """A broker comes back with an empty disk while a producer writes one record after the other.
 
     Beside it stands what the machine can do at best: bytes of a file through a loopback socket into
-    another file, by one process that sends and one thread that writes.
+    another file, by one process that sends and one thread that writes. Both find memory that has
+    been free for as long.
     """
     client = raykafka.RECORDS
     if not session.offers(client):
@@ -77,7 +79,7 @@ def empty_disk(session: Session) -> None:
             _replace(session, peer, full, live)
         peer.delete_topic(full.name)
         session.say("raw copy")
-        session.record("empty disk/raw copy", raw_copy(session.folder, records.count * 1024))
+        session.record("empty disk/raw copy", _raw_copy(session, records.count * 1024))
 
 
 def _replace(session: Session, peer: raykafka.Raykafka, full: Topic, live: Topic) -> None:
@@ -87,6 +89,7 @@ def _replace(session: Session, peer: raykafka.Raykafka, full: Topic, live: Topic
     size = nodes.disk_bytes(victim)
     worker = session.worker(client)
     seconds = _LIVE_BEFORE_S + 3 + size / MEGABYTE / 150
+    session.warm_memory()
     os.sync()  # what has just been written is not to be written back meanwhile
     paced_records = Records(int(_LIVE_RATE * seconds), 100)
     options = Options(linger_ms=0)
@@ -121,13 +124,26 @@ def _first_bytes(nodes: Nodes, broker: int) -> int:
     return time.monotonic_ns()
 
 
-def raw_copy(folder: Path, size: int) -> float:
-    """MB/s of ``size`` bytes of a file through a loopback socket into another file."""
+def _raw_copy(session: Session, size: int) -> float:
+    def pause() -> None:
+        session.warm_memory()
+        os.sync()
+        time.sleep(_LIVE_BEFORE_S)
+
+    return raw_copy(session.folder, size, pause)
+
+
+def raw_copy(folder: Path, size: int, before: Callable[[], None]) -> float:
+    """MB/s of ``size`` bytes of a file through a loopback socket into another file.
+
+    ``before`` is called when the file is there.
+    """
     with tempfile.TemporaryDirectory(dir=folder) as name:
         source, target = Path(name) / "source", Path(name) / "target"
         with source.open("wb", buffering=0) as file:
             for _ in range(0, size, _CHUNK):
                 file.write(os.urandom(_CHUNK))
+        before()
         with socket.create_server(("127.0.0.1", 0)) as server:
             thread = threading.Thread(target=_send_file, args=(server, source))
             thread.start()

@@ -52,7 +52,9 @@ def test_cases_of_many_strikes_are_repeated_less() -> None:
 
 
 def test_the_raw_copy_moves_every_byte(tmp_path: Path) -> None:
-    assert raw_copy(tmp_path, 3 << 20) > 0
+    pauses = list[int]()
+    assert raw_copy(tmp_path, 3 << 20, lambda: pauses.append(1)) > 0
+    assert pauses == [1]
     assert list(tmp_path.iterdir()) == []
 
 

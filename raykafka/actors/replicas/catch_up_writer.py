@@ -1,7 +1,8 @@
 """Writes what copies that catch up receive, in a thread: what is in sync must not wait for it.
 
 One write at a time for all partitions of an actor, in the order in which they came. The thread has
-less of the processor than the loop: producers wait for the loop, and nobody for the thread.
+less of the processor than the loop, and rests where the loop is late: producers wait for the loop,
+and nobody for the thread.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, ParamSpec, TypeAlias
 
+from raykafka.clock import Clock
+
 logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
@@ -22,14 +25,20 @@ Write: TypeAlias = Callable[[], Awaitable[None]]
 
 _NICE: Final = 5
 """A third of the processor time of a thread that is no nicer."""
+_LATE_MS: Final = 1
+"""The loop took that long to hear of a write: there is more to do than processors for it."""
+_REST_S: Final = 0.002
 
 
 class CatchUpWriter:
     """A queue of writes, and the task that does them while there are some."""
 
-    def __init__(self, turn: asyncio.Lock) -> None:
+    def __init__(self, turn: asyncio.Lock, clock: Clock) -> None:
         """``turn`` is held during each write: nobody opens, cuts or closes logs meanwhile."""
         self._turn = turn
+        self._clock = clock
+        self._late_ms = 0
+        """How much later than the thread the loop knew that the last write was done."""
         self._queue: deque[Write] = deque()
         self._task: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, "catch-up", initializer=_give_way)
@@ -44,8 +53,14 @@ class CatchUpWriter:
         self, function: Callable[P, None], *args: P.args, **kwargs: P.kwargs
     ) -> None:
         """Call ``function`` in the thread; for writes."""
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._thread, lambda: function(*args, **kwargs))
+        clock = self._clock
+
+        def call() -> int:
+            function(*args, **kwargs)
+            return clock.monotonic_ms()
+
+        done_ms = await asyncio.get_running_loop().run_in_executor(self._thread, call)
+        self._late_ms = clock.monotonic_ms() - done_ms
 
     async def close(self) -> None:
         """Return when nothing is left to do; writes of copies that have ended do nothing."""
@@ -60,6 +75,9 @@ class CatchUpWriter:
                     await self._queue.popleft()()
                 except Exception:
                     logger.exception("a copy that catches up could not be written")
+            if self._late_ms >= _LATE_MS:
+                self._late_ms = 0
+                await asyncio.sleep(_REST_S)
         self._task = None
 
 

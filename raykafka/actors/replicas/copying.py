@@ -186,7 +186,7 @@ class ReplicaStream:
         return True
 
     def _send_from_log(self) -> None:
-        batches: Sequence[Buffer] = self._verified_batches()
+        batches: Sequence[Buffer] = self._read()
         next_offset = read_header(batches[-1]).next_offset
         if next_offset > self.replica.high_watermark:
             # A later leader may have this cut off the file, and no mapping of what is cut may live.
@@ -203,13 +203,19 @@ class ReplicaStream:
                 self._blocked = True
                 asyncio.get_running_loop().call_later(pause_s, self._go_on)
 
-    def _verified_batches(self) -> list[memoryview]:
-        """A follower would refuse what the disk has damaged, and ask for it again for ever."""
+    def _read(self) -> list[memoryview]:
+        """The next batches, verified where a stream begins.
+
+        A follower refuses what the disk has damaged and asks for it again, on another stream: there
+        it is found, or it would be asked for again for ever.
+        """
         log, partition = self.replica.log, self.replica.partition
         for _ in range(2):
             batches: list[memoryview] = log.read(
                 self._next_offset, max_bytes=FRAME_BYTES, up_to=log.log_end_offset
             )
+            if self._sent_bytes:
+                return batches
             try:
                 for batch in batches:
                     verify(batch, partition)

@@ -296,7 +296,7 @@ class Following:
         self.on_appended = on_appended
         self.on_log_failed = on_log_failed
         self.throttle = Throttle()
-        self.catch_up = CatchUpWriter(turn)
+        self.catch_up = CatchUpWriter(turn, clock)
         self._connect = connect
         self._turn = turn
         self._links: dict[Endpoint, LeaderLink] = {}

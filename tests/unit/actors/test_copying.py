@@ -205,3 +205,32 @@ def test_a_stream_that_another_one_takes_the_place_of_hears_so(tmp_path: Path) -
             assert stream.answers[-1].error_code == UnknownLeaderEpochError.code
 
     run(scenario())
+
+
+def test_damage_behind_the_beginning_of_a_stream_is_found_when_it_is_asked_for_again(
+    tmp_path: Path,
+) -> None:
+    """Followers refuse it; what is read from the log is verified once on a healthy disk."""
+
+    async def scenario() -> None:
+        async with ActorHarness(tmp_path) as actor:
+            await lead(actor, 0)
+            for letter in (b"a", b"b"):
+                actor.produce(0, letter * 300_000)
+            [path] = (tmp_path / "t-0").glob("*.arrow")
+            content = path.read_bytes()
+            path.write_bytes(content.replace(b"b" * 300_000, b"b" * 299_999 + b"c"))
+            stream = replicate(actor, 0, RecordedConnection())
+            acknowledge(actor, stream, 1)
+            assert sent(stream) > 600_000, "two frames"
+            again = actor.request(
+                ApiKey.REPLICATE,
+                ReplicateRequest(TOPIC_ID, 0, EPOCH, 1, 1, offset=1, last_epoch=EPOCH),
+                connection=RecordedConnection(),
+            )
+            assert sent(again) == 0
+            assert again.answers[-1].error_code
+            channel = actor.actor._parts.channel  # type: ignore[union-attr]
+            assert actor.replica(0) in channel._failed
+
+    run(scenario())
