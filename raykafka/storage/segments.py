@@ -30,7 +30,8 @@ class Segments:
         self.active = items[-1]
         """The segment that is appended to."""
         for segment in self._items[:-1]:
-            self._keep(segment)
+            if segment.index is not None:
+                self._keep(segment)
 
     def __len__(self) -> int:
         return len(self._items)
@@ -62,9 +63,10 @@ class Segments:
 
     def index(self, segment: LogSegment) -> SegmentIndex:
         """The segment's index, from its footer if need be; ``LogDamagedError`` if that is gone."""
-        if segment.index is None:
+        index = segment.index
+        if index is None:
             try:
-                segment.index = load_index(self._store, segment.path, segment.size_bytes)
+                index = load_index(self._store, segment.path, segment.size_bytes)
             except (CorruptMessageError, MissingFileError) as error:
                 self.view.mark_damaged(segment.base_offset, segment.next_offset)
                 raise LogDamagedError(
@@ -72,11 +74,15 @@ class Segments:
                     f"{segment.next_offset - 1} are damaged. Seek to {segment.next_offset} to skip "
                     "them, or restore the file and restart the partition"
                 ) from error
+            segment.index = index
             self._keep(segment)
-        return segment.index
+        return index
 
     def _keep(self, segment: LogSegment) -> None:
-        """Bound the memory of loaded indexes; the newest one always stays."""
+        """Bound the memory of loaded indexes; the newest one always stays.
+
+        Each segment stands here once, or what was just loaded would be dropped as the oldest.
+        """
         self._loaded.append(segment)
         rows = sum(len(each.index) for each in self._loaded if each.index is not None)
         while rows > _INDEX_ROWS_KEPT and len(self._loaded) > 1:
