@@ -228,7 +228,7 @@ class PartitionActor:
             self.spec.broker_id,
             intact=self._directory.is_intact(),
         )
-        upkeep = Upkeep(replicas, flusher, clock, config.log_retention_check_interval_ms)
+        upkeep = Upkeep(replicas, flusher, clock, turn, config.log_retention_check_interval_ms)
         upkeep.start()
         channel.start()
         self._parts = _Parts(

@@ -10,15 +10,21 @@ from collections import OrderedDict
 from collections.abc import Iterator, MutableSequence, Sequence
 from contextlib import contextmanager
 
-from raykafka.errors import DiskFullError, KafkaStorageError
+from raykafka.errors import KafkaStorageError
 from raykafka.storage.api import Buffer, LocalFile, checked_path, missing, too_short
+from raykafka.storage.descriptors import (
+    NO_DESCRIPTOR,
+    READ_FLAGS,
+    duplicate,
+    storage_error,
+    sync_data,
+    sync_directory,
+    write_all,
+)
 from raykafka.storage.mapping import FileMapping, capacity_for
 
-_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE})
 _APPEND_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 _REPLACE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-_READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC
 _LOAD = 1 << 20
 _LARGE = 128 << 10
 """A write of that many bytes does not keep others waiting for the lock."""
@@ -56,19 +62,17 @@ class LocalStore:
     def append(self, path: str, data: Buffer) -> int:
         """Write at the end of the file; see ``SegmentStore.append``."""
         length = memoryview(data).nbytes
-        if length < _LARGE:
-            with self._lock:
-                file = self._opened(path)
+        with self._lock:
+            file = self._opened(path)
+            descriptor = duplicate(file.descriptor) if length >= _LARGE else -1
+            if descriptor < 0:
                 try:
-                    _write_all(file.descriptor, data)
+                    write_all(file.descriptor, data)
                 except OSError as error:
                     raise self._undone(path, file.size, file.descriptor, error) from error
                 return self._appended(path, file, length)
-        with self._lock:
-            file = self._opened(path)
-            descriptor = os.dup(file.descriptor)
         try:
-            _write_all(descriptor, data)
+            write_all(descriptor, data)
         except OSError as error:
             with self._lock:
                 raise self._undone(path, file.size, descriptor, error) from error
@@ -85,16 +89,16 @@ class LocalStore:
                 if file is not None:
                     descriptor = os.dup(file.descriptor)
                 else:
-                    descriptor = os.open(self._full(path), _READ_FLAGS)
+                    descriptor = os.open(self._full(path), READ_FLAGS)
             except OSError as error:
-                raise _storage_error(f"could not open {self._full(path)}", error) from error
+                raise storage_error(f"could not open {self._full(path)}", error) from error
             directories = self._unsynced_above(path)
         try:
             if not os.fstat(descriptor).st_nlink:
                 raise missing(self._full(path))  # deleted by hand while it was open
-            _sync_data(descriptor)
+            sync_data(descriptor)
             for directory in directories:
-                _sync_directory(directory)
+                sync_directory(directory)
         except OSError as error:
             raise KafkaStorageError(
                 f"fsync of {self._full(path)} failed ({error.strerror}): what was written since "
@@ -122,7 +126,7 @@ class LocalStore:
             with self._lock:
                 descriptor = self._create(temporary, _REPLACE_FLAGS)
             try:
-                _write_all(descriptor, data)
+                write_all(descriptor, data)
                 if durable:
                     os.fsync(descriptor)
             except OSError:
@@ -136,7 +140,7 @@ class LocalStore:
                 self._unsynced_directories.add(os.path.dirname(full))
                 directories = self._unsynced_above(path) if durable else []
             for directory in directories:
-                _sync_directory(directory)
+                sync_directory(directory)
         with self._lock:
             self._unsynced_directories.difference_update(directories)
 
@@ -175,7 +179,7 @@ class LocalStore:
     def load(self, path: str, start: int, length: int) -> None:
         """Read those bytes and forget them: the system keeps them."""
         with self._translated(f"could not read {self._full(path)}"):
-            descriptor = os.open(self._full(checked_path(path)), _READ_FLAGS)
+            descriptor = os.open(self._full(checked_path(path)), READ_FLAGS)
             try:
                 end = start + length
                 while start < end:
@@ -262,7 +266,7 @@ class LocalStore:
             except FileNotFoundError:
                 self._make_directory(os.path.dirname(full))
             except OSError as error:
-                if error.errno not in _NO_DESCRIPTOR or not self._files:
+                if error.errno not in NO_DESCRIPTOR or not self._files:
                     raise
                 # Others use up the process's descriptors: half of ours can be had again any time.
                 for _ in range(len(self._files) // 2 + 1):
@@ -310,7 +314,7 @@ class LocalStore:
                 f"a partial write to {self._full(path)} could not be cut back ({second.strerror}); "
                 "check the disk and restart the partition"
             )
-        return _storage_error(f"could not append to {self._full(path)}", error)
+        return storage_error(f"could not append to {self._full(path)}", error)
 
     def _forget(self, path: str) -> None:
         self._mappings.pop(path, None)
@@ -333,7 +337,7 @@ class LocalStore:
             if file is not None:
                 mapping = FileMapping(file.descriptor, size, capacity_for(size))
             else:
-                descriptor = os.open(self._full(checked_path(path)), _READ_FLAGS)
+                descriptor = os.open(self._full(checked_path(path)), READ_FLAGS)
                 try:
                     mapping = FileMapping(descriptor, size, capacity_for(size))
                 finally:
@@ -364,46 +368,9 @@ class LocalStore:
         except FileNotFoundError as error:
             raise missing(str(error.filename)) from error
         except OSError as error:
-            raise _storage_error(what, error) from error
+            raise storage_error(what, error) from error
 
 
 def _close_all(files: OrderedDict[str, _OpenFile]) -> None:
     while files:
         os.close(files.popitem()[1].descriptor)
-
-
-def _storage_error(what: str, error: OSError) -> KafkaStorageError:
-    if isinstance(error, FileNotFoundError):
-        return missing(str(error.filename))
-    if error.errno in _NO_SPACE:
-        return DiskFullError(
-            f"{what}: {error.strerror}. Free space or lower the retention; reads go on"
-        )
-    hint = (
-        "raise the limit of open files (ulimit -n)"
-        if error.errno in _NO_DESCRIPTOR
-        else ("check the disk and the directory's permissions")
-    )
-    return KafkaStorageError(f"{what}: {error.strerror}; {hint}")
-
-
-def _write_all(descriptor: int, data: Buffer) -> None:
-    view = memoryview(data).cast("B")[os.write(descriptor, data) :]
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def _sync_data(descriptor: int) -> None:
-    sync = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
-    sync(descriptor)
-
-
-def _sync_directory(directory: str) -> None:
-    try:
-        descriptor = os.open(directory, _READ_FLAGS)
-    except FileNotFoundError:
-        return  # removed since: then its parent is what has to be synced
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

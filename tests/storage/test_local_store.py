@@ -20,6 +20,30 @@ def open_descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
+@pytest.mark.parametrize("size", [1000, 200_000])
+def test_appending_to_an_open_file_needs_no_descriptor(tmp_path: Path, size: int) -> None:
+    store = LocalStore(str(tmp_path))
+    store.append("t-0/a", b"1" * size)
+    held = list[int]()
+
+    def use_up() -> None:
+        while True:
+            held.append(os.dup(0))
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            use_up()
+        store.append("t-0/a", b"2" * size)
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert store.size("t-0/a") == 2 * size
+    store.close()
+
+
 class TestFullDisk:
     def test_a_partial_write_is_cut_back(self, small_disk: Path) -> None:
         store = LocalStore(str(small_disk))

@@ -8,6 +8,7 @@ and nobody for the thread.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import sys
@@ -83,4 +84,5 @@ class CatchUpWriter:
 
 def _give_way() -> None:
     if sys.platform == "linux":  # elsewhere the whole process would
-        os.nice(_NICE)
+        with contextlib.suppress(OSError):
+            os.nice(_NICE)

@@ -214,9 +214,10 @@ class ReplicaStream:
             batches: list[memoryview] = log.read(
                 self._next_offset, max_bytes=FRAME_BYTES, up_to=log.log_end_offset
             )
-            if self._sent_bytes:
-                return batches
             try:
+                if self._sent_bytes:
+                    read_header(batches[-1])  # says where the next ones begin
+                    return batches
                 for batch in batches:
                     verify(batch, partition)
             except CorruptMessageError:

@@ -32,12 +32,16 @@ class Upkeep:
         replicas: ReplicaSet,
         flusher: Flusher,
         clock: Clock,
+        turn: asyncio.Lock,
         check_interval_ms: int,
     ) -> None:
-        """``check_interval_ms`` passes between two looks for what retention no longer keeps."""
+        """``turn`` is held while a thread changes a log. ``check_interval_ms`` passes between two
+        looks for what retention no longer keeps.
+        """
         self._replicas = replicas
         self._flusher = flusher
         self._clock = clock
+        self._turn = turn
         self._check_interval_ms = check_interval_ms
         self._task: asyncio.Task[None] | None = None
 
@@ -82,13 +86,18 @@ class Upkeep:
         """Roll what is old, write checkpoints; with ``retain`` delete what is not kept any more."""
         slice_end = self._clock.monotonic_ms() + _SLICE_MS
         for replica in self._replicas:
-            if self._replicas.get(replica.partition) is replica and not replica.rebuilding:
+            if replica.rebuilding:
+                async with self._turn:
+                    self._look_after(replica, retain)
+            else:
                 self._look_after(replica, retain)
             if self._clock.monotonic_ms() >= slice_end:
                 await asyncio.sleep(0)
                 slice_end = self._clock.monotonic_ms() + _SLICE_MS
 
     def _look_after(self, replica: Replica, retain: bool) -> None:
+        if self._replicas.get(replica.partition) is not replica:
+            return
         now_ms = self._clock.now_ms()
         try:
             replica.log.high_watermark = replica.high_watermark

@@ -58,7 +58,8 @@ class WakeQueue:
         for replica in replicas:
             replica.wake_pending = False
             high_watermark = replica.high_watermark
-            stable = replica.log.last_stable_offset(high_watermark)
+            # Whoever waits for a log that a thread changes hears of that.
+            stable = replica.readable_end(not replica.rebuilding)
             for waiter, offset in list(replica.waiters.items()):
                 if offset >= (stable if waiter.committed else high_watermark):
                     continue
