@@ -2,7 +2,8 @@
 
 One write at a time for all partitions of an actor, in the order in which they came. The thread has
 less of the processor than the loop, and rests where the loop is late: producers wait for the loop,
-and nobody for the thread.
+and nobody for the thread. A copy that does not gain on its leader gives it no rest, or it would
+never be in sync.
 """
 
 from __future__ import annotations
@@ -22,13 +23,16 @@ from raykafka.clock import Clock
 logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
-Write: TypeAlias = Callable[[], Awaitable[None]]
+Write: TypeAlias = Callable[[], Awaitable[bool]]
+"""Returns whether there is time for a rest."""
 
 _NICE: Final = 5
 """A third of the processor time of a thread that is no nicer."""
 _LATE_MS: Final = 1
 """The loop took that long to hear of a write: there is more to do than processors for it."""
 _REST_S: Final = 0.002
+_JUDGED_BYTES: Final = 4 << 20
+"""More than is on its way: all of it was sent with the same high watermark."""
 
 
 class CatchUpWriter:
@@ -72,14 +76,33 @@ class CatchUpWriter:
     async def _run(self) -> None:
         while self._queue:
             async with self._turn:
+                self._late_ms, may_rest = 0, False
                 try:
-                    await self._queue.popleft()()
+                    may_rest = await self._queue.popleft()()
                 except Exception:
                     logger.exception("a copy that catches up could not be written")
-            if self._late_ms >= _LATE_MS:
-                self._late_ms = 0
+            if may_rest and self._late_ms >= _LATE_MS:
                 await asyncio.sleep(_REST_S)
         self._task = None
+
+
+class Progress:
+    """Whether one copy gains on its leader; judged every few megabytes."""
+
+    __slots__ = ("_behind", "_size", "gains")
+
+    def __init__(self) -> None:
+        self.gains = True
+        self._behind = -1
+        """Records that it lacked when it was judged last."""
+        self._size = 0
+
+    def note(self, size: int, behind: int) -> None:
+        """``size`` bytes have been written, ``behind`` records are still missing."""
+        self._size += size
+        if self._size >= _JUDGED_BYTES:
+            self.gains = self._behind < 0 or behind < self._behind
+            self._behind, self._size = behind, 0
 
 
 def _give_way() -> None:

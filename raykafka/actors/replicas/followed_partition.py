@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from raykafka.actors.ports import PeerConnection
+from raykafka.actors.replicas.catch_up_writer import Progress
 from raykafka.actors.replicas.replica import Replica
 from raykafka.errors import (
     ConnectionLostError,
@@ -65,6 +66,7 @@ class FollowedPartition:
         """Answers of the open stream; the first is for the thread, and the others came behind it.
 
         It stays here until it is written: what comes meanwhile must not be written by the loop."""
+        self._progress = Progress()
         self.ended = False
 
     def on_connected(self, connection: PeerConnection) -> None:
@@ -187,10 +189,13 @@ class FollowedPartition:
     def _write_soon(self) -> None:
         self._following.catch_up.add(functools.partial(self._write, self._stream))
 
-    async def _write(self, stream: int) -> None:
-        """Append in a thread what the first waiting answer brings; it is this log's turn."""
+    async def _write(self, stream: int) -> bool:
+        """Append in a thread what the first waiting answer brings; it is this log's turn.
+
+        Returns whether the copy gains on its leader.
+        """
         if not self._is_open(stream):
-            return
+            return False
         answer, payload = self._waiting[0]
         assert isinstance(answer, ReplicateResponse)
         failure = await self._append_in_thread(answer.sizes, payload)
@@ -199,9 +204,12 @@ class FollowedPartition:
         elif self._is_open(stream):
             self._waiting.popleft()
             self._on_taken(answer, len(payload))
+            behind = answer.high_watermark - self.replica.log.log_end_offset
+            self._progress.note(len(payload), behind)
             self._take_waiting(stream)
         elif not self._session and self._timer is None:
             self._open()  # on the connection that was made meanwhile
+        return self._progress.gains
 
     def _take_waiting(self, stream: int) -> None:
         """Go on behind what a thread has written: with what is not for a thread at once."""

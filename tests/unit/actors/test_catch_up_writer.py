@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from raykafka.actors.replicas.catch_up_writer import CatchUpWriter
+from raykafka.actors.replicas.catch_up_writer import CatchUpWriter, Progress
 from raykafka.clock import SystemClock
 
 
@@ -26,11 +26,12 @@ def test_one_at_a_time_in_their_order_in_a_thread_of_its_own() -> None:
     async def main() -> list[tuple[int, str]]:
         writer, done = CatchUpWriter(asyncio.Lock(), SystemClock()), list[tuple[int, str]]()
 
-        async def write(number: int) -> None:
+        async def write(number: int) -> bool:
             def in_thread() -> None:
                 done.append((number, threading.current_thread().name.partition("_")[0]))
 
             await writer.in_thread(in_thread)
+            return True
 
         for number in range(5):
             writer.add(lambda number=number: write(number))  # type: ignore[misc]
@@ -40,13 +41,19 @@ def test_one_at_a_time_in_their_order_in_a_thread_of_its_own() -> None:
     assert asyncio.run(main()) == [(number, "catch-up") for number in range(5)]
 
 
-@pytest.mark.parametrize(("late_ms", "rests"), [(0, 0), (1, 3), (50, 3)])
+@pytest.mark.parametrize(
+    ("late_ms", "gains", "rests"), [(0, True, 0), (1, True, 3), (50, True, 3), (50, False, 0)]
+)
 def test_where_the_loop_is_late_the_thread_rests(
-    late_ms: int, rests: int, monkeypatch: pytest.MonkeyPatch
+    late_ms: int, gains: bool, rests: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def main() -> list[bool]:
         turn = asyncio.Lock()
         writer, rested, sleep = CatchUpWriter(turn, LateClock(late_ms)), list[bool](), asyncio.sleep
+
+        async def write() -> bool:
+            await writer.in_thread(lambda: None)
+            return gains
 
         async def rest(seconds: float) -> None:
             rested.append(turn.locked())
@@ -54,7 +61,7 @@ def test_where_the_loop_is_late_the_thread_rests(
 
         monkeypatch.setattr(asyncio, "sleep", rest)
         for _ in range(3):
-            writer.add(lambda: writer.in_thread(lambda: None))
+            writer.add(write)
         await writer.close()
         return rested
 
@@ -65,13 +72,38 @@ def test_a_write_that_fails_does_not_hold_up_the_next(caplog: pytest.LogCaptureF
     async def main() -> list[int]:
         writer, done = CatchUpWriter(asyncio.Lock(), SystemClock()), list[int]()
 
-        def fail() -> None:
+        async def fail() -> bool:
             raise ValueError("a bug")
 
-        writer.add(lambda: writer.in_thread(fail))
-        writer.add(lambda: writer.in_thread(done.append, 1))
+        async def write() -> bool:
+            await writer.in_thread(done.append, 1)
+            return True
+
+        writer.add(fail)
+        writer.add(write)
         await writer.close()
         return done
 
     assert asyncio.run(main()) == [1]
     assert "a bug" in caplog.text
+
+
+def test_a_copy_that_gains_is_told_from_one_that_does_not() -> None:
+    progress = Progress()
+    judged = []
+    for behind in (1000, 900, 900, 800, 2000, 1500):
+        for _ in range(4):
+            progress.note(1 << 20, behind)
+        judged.append(progress.gains)
+    assert judged == [True, True, False, True, False, True]
+
+
+def test_what_was_on_its_way_with_one_high_watermark_is_judged_together() -> None:
+    """The leader's log grows by more than what is copied meanwhile, which is told in steps."""
+    progress, end, high_watermark = Progress(), 0, 0
+    for number in range(64):
+        if number % 8 == 0:
+            high_watermark += 3000
+        end += 256
+        progress.note(256 << 10, high_watermark - end)
+    assert not progress.gains
