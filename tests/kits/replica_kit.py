@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -182,3 +182,16 @@ async def produced(connection: PeerConnection, *values: bytes, epoch: int, **fie
     )
     assert isinstance(answer, ProduceResponse), answer
     return answer.base_offset
+
+
+Scenario = Callable[[Brokers], Awaitable[None]]
+
+
+def play(root: Path, scenario: Scenario, *, count: int = 3, **topic: str) -> None:
+    async def main() -> None:
+        brokers = Brokers(root, count)
+        brokers.topic_configs = dict(topic)
+        async with brokers:
+            await asyncio.wait_for(scenario(brokers), 60)
+
+    asyncio.run(main())
