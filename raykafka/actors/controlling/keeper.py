@@ -205,14 +205,19 @@ class Keeper(ABC, Generic[P]):
     async def _live(self, node: NodeInfo) -> None:
         try:
             if not self._searched:
-                # Once per controller: later there is nobody else who could have created one.
+                # Once while active: later there is nobody else who could have created one.
                 self.port = await self._adopt()
                 self._searched = True
             if self.port is None:
                 self.port = await self._create(node)
             await self._attend(self.port)
-        except (asyncio.CancelledError, *_NOT_ACTIVE):
-            raise  # this controller ends or another one takes over: the actors live on
+        except asyncio.CancelledError:
+            raise  # this controller ends: the actors live on
+        except _NOT_ACTIVE:
+            # Whoever is active next, this one again or another, adopts what lives: what was created
+            # here may not stand in the metadata yet.
+            self.port, self._searched = None, False
+            raise
         except Exception:
             await self._bury()
             raise
