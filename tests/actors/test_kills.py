@@ -14,9 +14,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import ray
 from ray_cluster import actor_names, read_all
 
 import raykafka
+from raykafka.actors.handles import find
 from raykafka.errors import LogDirLockedError, RaykafkaError
 from raykafka.protocol.messages import ActorInfo
 from raykafka.runtime import Cluster
@@ -163,7 +165,7 @@ def test_a_killed_leader_is_replaced_in_well_under_a_second(cluster: Cluster) ->
         with cluster.admin() as admin:
             endpoint = admin.describe_topics([TOPIC])[0].partitions[0].endpoint
         assert endpoint is not None
-        time.sleep(3)  # for the spare process, of which nobody outside can be asked
+        wait_until(lambda: spare_is_ready("kills"))
         [leader] = [a for a in actors(cluster, "partition") if a.port == endpoint.port]
         started = time.monotonic()
         kill(leader)
@@ -173,6 +175,12 @@ def test_a_killed_leader_is_replaced_in_well_under_a_second(cluster: Cluster) ->
 
 def processes(name: str) -> list[str]:
     return [each for each in actor_names(name) if "/partition-process-" in each]
+
+
+def spare_is_ready(name: str) -> bool:
+    """Whether a process that is nobody yet has loaded all it needs: it answers."""
+    handles = [handle for each in processes(name) if (handle := find(each)) is not None]
+    return any(not ray.get(handle.identity.remote()).name for handle in handles)
 
 
 def test_spares_are_taken_over_by_the_next_controller_and_end_with_the_cluster(

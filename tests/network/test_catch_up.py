@@ -44,15 +44,32 @@ async def fall_behind(brokers: Brokers, leader: PeerConnection, batches: int = 1
     await brokers.lead(0, 1, isr=[0, 1, 2], partitions=[1])
 
 
+async def held_behind(
+    brokers: Brokers, monkeypatch: pytest.MonkeyPatch, batches: int = 100
+) -> tuple[PeerConnection, HeldWriter]:
+    """Broker 2 is about to write the first of what it missed; the leader, and who lets it go on."""
+    leader = await brokers.connect(0)
+    await fall_behind(brokers, leader, batches)
+    writer = HeldWriter(monkeypatch)
+    await brokers.lead(0, 1, isr=[0, 1])
+    await until(lambda: writer.waiting > 0)
+    return leader, writer
+
+
+async def reconnect(brokers: Brokers) -> None:
+    """Broker 2's connection to its leader breaks, and is made again."""
+    [link] = brokers.actors[2]._parts.following._links.values()  # type: ignore[union-attr]
+    before = link.connection
+    assert before is not None
+    before.close()
+    await until(lambda: link.connection not in (None, before))
+
+
 def test_what_is_in_sync_does_not_wait_for_what_catches_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario(brokers: Brokers) -> None:
-        leader = await brokers.connect(0)
-        await fall_behind(brokers, leader)
-        writer = HeldWriter(monkeypatch)
-        await brokers.lead(0, 1, isr=[0, 1])
-        await until(lambda: writer.waiting > 0)
+        leader, writer = await held_behind(brokers, monkeypatch)
         assert await produced(leader, b"live", epoch=1, partition=1) == 0
         assert brokers.replica(2).log.log_end_offset == 0
         writer.go.set()
@@ -67,16 +84,8 @@ def test_a_connection_that_breaks_under_a_write_in_the_thread_loses_and_doubles_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario(brokers: Brokers) -> None:
-        leader = await brokers.connect(0)
-        await fall_behind(brokers, leader)
-        writer = HeldWriter(monkeypatch)
-        await brokers.lead(0, 1, isr=[0, 1])
-        await until(lambda: writer.waiting > 0)
-        [link] = brokers.actors[2]._parts.following._links.values()  # type: ignore[union-attr]
-        before = link.connection
-        assert before is not None
-        before.close()
-        await until(lambda: link.connection not in (None, before))
+        leader, writer = await held_behind(brokers, monkeypatch)
+        await reconnect(brokers)
         writer.go.set()
         await brokers.settled(0, 1, 2)
         assert "was not taken" not in caplog.text, "it asked for what it had already"
@@ -91,11 +100,7 @@ def test_what_comes_behind_a_write_in_the_thread_waits_for_it(
     """A live batch comes while the last one that was missed is written."""
 
     async def scenario(brokers: Brokers) -> None:
-        leader = await brokers.connect(0)
-        await fall_behind(brokers, leader, batches=1)
-        writer = HeldWriter(monkeypatch)
-        await brokers.lead(0, 1, isr=[0, 1])
-        await until(lambda: writer.waiting > 0)
+        leader, writer = await held_behind(brokers, monkeypatch, batches=1)
         await produced(leader, b"live", epoch=1)
         [followed] = [
             each
@@ -140,9 +145,7 @@ def test_what_the_thread_wrote_is_flushed_whatever_came_of_its_stream(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted: str
 ) -> None:
     async def scenario(brokers: Brokers) -> None:
-        leader = await brokers.connect(0)
-        await fall_behind(brokers, leader, batches=1)
-        writer = HeldWriter(monkeypatch)
+        leader, writer = await held_behind(brokers, monkeypatch, batches=1)
         if interrupted == "disk":
             append = PartitionLog.append_replicated
 
@@ -152,14 +155,8 @@ def test_what_the_thread_wrote_is_flushed_whatever_came_of_its_stream(
                 raise DiskFullError("no space left on device")
 
             monkeypatch.setattr(PartitionLog, "append_replicated", half)
-        await brokers.lead(0, 1, isr=[0, 1])
-        await until(lambda: writer.waiting > 0)
-        if interrupted == "connection":
-            [link] = brokers.actors[2]._parts.following._links.values()  # type: ignore[union-attr]
-            before = link.connection
-            assert before is not None
-            before.close()
-            await until(lambda: link.connection not in (None, before))
+        else:
+            await reconnect(brokers)
         writer.go.set()
         await until(lambda: brokers.replica(2).log.flushed_offset == 1)
         await until(lambda: brokers.replica(0).machine.in_sync.proposed == {0, 1, 2})
@@ -225,11 +222,7 @@ def test_a_leader_that_changes_while_its_follower_catches_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario(brokers: Brokers) -> None:
-        leader = await brokers.connect(0)
-        await fall_behind(brokers, leader)
-        writer = HeldWriter(monkeypatch)
-        await brokers.lead(0, 1, isr=[0, 1])
-        await until(lambda: writer.waiting > 0)
+        leader, writer = await held_behind(brokers, monkeypatch)
         told = asyncio.ensure_future(brokers.lead(1, 2, isr=[0, 1], told=[1, 0, 2]))
         await until(lambda: brokers.replica(0).leader_epoch == 2)
         assert not told.done(), "nobody else changes a log that is being written"

@@ -81,7 +81,7 @@ def test_a_killed_follower_catches_up_from_where_it_was(tmp_path: Path) -> None:
         await brokers.lead(0, 1, isr=[0, 1])
         await brokers.settled(0, 1, 2)
         machine = brokers.replica(0).machine
-        assert machine.in_sync.proposed == {0, 1, 2}
+        await until(lambda: machine.in_sync.proposed == {0, 1, 2})
         await brokers.lead(0, 1, isr=[0, 1, 2])
         await produced(leader, b"after", epoch=1)
         await brokers.settled(0, 1, 2)
