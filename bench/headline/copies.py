@@ -89,8 +89,7 @@ def _replace(session: Session, peer: raykafka.Raykafka, full: Topic, live: Topic
     size = nodes.disk_bytes(victim)
     worker = session.worker(client)
     seconds = _LIVE_BEFORE_S + 3 + size / MEGABYTE / 150
-    session.warm_memory()
-    os.sync()  # what has just been written is not to be written back meanwhile
+    _tidy_memory(session)
     paced_records = Records(int(_LIVE_RATE * seconds), 100)
     options = Options(linger_ms=0)
     worker.start(work.paced, client, peer.address, live, options, paced_records, _LIVE_RATE)
@@ -114,6 +113,11 @@ def _replace(session: Session, peer: raykafka.Raykafka, full: Topic, live: Topic
     session.record("ack p99 while copying/raykafka", percentile(during, 0.99))
 
 
+def _tidy_memory(session: Session) -> None:
+    session.warm_memory()
+    os.sync()  # what has just been written is not to be written back meanwhile
+
+
 def _first_bytes(nodes: Nodes, broker: int) -> int:
     """When the first copied bytes were on the new disk."""
     deadline = time.monotonic() + _COPIED_S
@@ -126,8 +130,7 @@ def _first_bytes(nodes: Nodes, broker: int) -> int:
 
 def _raw_copy(session: Session, size: int) -> float:
     def pause() -> None:
-        session.warm_memory()
-        os.sync()
+        _tidy_memory(session)
         time.sleep(_LIVE_BEFORE_S)
 
     return raw_copy(session.folder, size, pause)

@@ -40,9 +40,9 @@ def duplicate(descriptor: int) -> int:
 
 def write_all(descriptor: int, data: Buffer) -> None:
     """Write to the last byte."""
-    view = memoryview(data).cast("B")[os.write(descriptor, data) :]
-    while view:
-        view = view[os.write(descriptor, view) :]
+    written, size = os.write(descriptor, data), memoryview(data).nbytes
+    while written < size:
+        written += os.write(descriptor, memoryview(data).cast("B")[written:])
 
 
 def sync_data(descriptor: int) -> None:

@@ -233,8 +233,10 @@ class LocalStore:
         file.size += length
         if self._files.get(path) is not file:
             return file.size  # its descriptor was needed elsewhere
-        with self._translated(f"could not look at {self._full(path)}"):
+        try:
             status = os.fstat(file.descriptor)
+        except OSError as error:
+            raise storage_error(f"could not look at {self._full(path)}", error) from error
         if not status.st_nlink:
             self._forget(path)
             raise missing(self._full(path))  # deleted by hand while it was open

@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, ParamSpec, TypeAlias
 
+from raykafka.actors.replicas.catch_up import WINDOW_BYTES
 from raykafka.clock import Clock
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ _NICE: Final = 5
 _LATE_MS: Final = 1
 """The loop took that long to hear of a write: there is more to do than processors for it."""
 _REST_S: Final = 0.002
-_JUDGED_BYTES: Final = 4 << 20
+_JUDGED_BYTES: Final = 2 * WINDOW_BYTES
 """More than is on its way: all of it was sent with the same high watermark."""
 
 

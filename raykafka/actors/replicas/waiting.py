@@ -59,7 +59,9 @@ class WakeQueue:
             replica.wake_pending = False
             high_watermark = replica.high_watermark
             # Whoever waits for a log that a thread changes hears of that.
-            stable = replica.readable_end(not replica.rebuilding)
+            stable = high_watermark
+            if not replica.rebuilding:
+                stable = replica.log.last_stable_offset(high_watermark)
             for waiter, offset in list(replica.waiters.items()):
                 if offset >= (stable if waiter.committed else high_watermark):
                     continue
