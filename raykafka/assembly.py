@@ -19,6 +19,7 @@ from raykafka.actors.ports import (
     SpawnerFactory,
 )
 from raykafka.clock import SystemClock
+from raykafka.network.catch_up import connect_catch_up
 from raykafka.network.mapped import host_id
 from raykafka.network.peer import connect
 from raykafka.network.server import TcpListener
@@ -26,7 +27,7 @@ from raykafka.network.server import TcpListener
 
 def machine_environment() -> Environment:
     """This machine: its clock and files, and listeners on TCP."""
-    return Environment(SystemClock(), TcpListener, connect, host_id=host_id())
+    return Environment(SystemClock(), TcpListener, connect, connect_catch_up, host_id=host_id())
 
 
 def make_partition_actor(spec: PartitionActorSpec) -> PartitionActor:

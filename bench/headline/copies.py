@@ -61,8 +61,8 @@ def empty_disk(session: Session) -> None:
     """A broker comes back with an empty disk while a producer writes one record after the other.
 
     Beside it stands what the machine can do at best: bytes of a file through a loopback socket into
-    another file, by one process that sends and one thread that writes. Both find memory that has
-    been free for as long.
+    another file, by one process that sends and one thread that writes. Both find memory that is
+    quick to take.
     """
     client = raykafka.RECORDS
     if not session.offers(client):
@@ -88,14 +88,15 @@ def _replace(session: Session, peer: raykafka.Raykafka, full: Topic, live: Topic
     victim = nodes.follower(live)
     size = nodes.disk_bytes(victim)
     worker = session.worker(client)
-    seconds = _LIVE_BEFORE_S + 3 + size / MEGABYTE / 150
-    _tidy_memory(session)
+    seconds = _LIVE_BEFORE_S + 13 + size / MEGABYTE / 150
     paced_records = Records(int(_LIVE_RATE * seconds), 100)
     options = Options(linger_ms=0)
+    os.sync()  # what has just been written is not to be written back meanwhile
     worker.start(work.paced, client, peer.address, live, options, paced_records, _LIVE_RATE)
     time.sleep(_LIVE_BEFORE_S)
+    undisturbed = time.monotonic_ns()
+    session.warm_all_memory()
     session.say("empty disk: copying")
-    struck = time.monotonic_ns()
     nodes.replace_disk(victim)
     began = _first_bytes(nodes, victim)
     peer.restore(full)
@@ -106,16 +107,11 @@ def _replace(session: Session, peer: raykafka.Raykafka, full: Topic, live: Topic
         (sent, (acked - sent) / 1e3)
         for sent, acked in zip(paced.sent_ns, paced.acked_ns, strict=True)
     ]
-    before = [latency for sent, latency in latencies[500:] if sent < struck]
+    before = [latency for sent, latency in latencies[500:] if sent < undisturbed]
     during = [latency for sent, latency in latencies if began <= sent < ended]
     session.record("empty disk/raykafka", size / MEGABYTE / ((ended - began) / 1e9))
     session.record("ack p99 before copying/raykafka", percentile(before, 0.99))
     session.record("ack p99 while copying/raykafka", percentile(during, 0.99))
-
-
-def _tidy_memory(session: Session) -> None:
-    session.warm_memory()
-    os.sync()  # what has just been written is not to be written back meanwhile
 
 
 def _first_bytes(nodes: Nodes, broker: int) -> int:
@@ -130,8 +126,9 @@ def _first_bytes(nodes: Nodes, broker: int) -> int:
 
 def _raw_copy(session: Session, size: int) -> float:
     def pause() -> None:
-        _tidy_memory(session)
+        os.sync()
         time.sleep(_LIVE_BEFORE_S)
+        session.warm_all_memory()
 
     return raw_copy(session.folder, size, pause)
 

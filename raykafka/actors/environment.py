@@ -17,7 +17,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from raykafka.actors.ports import Connector, ListenerFactory, PeerConnection
+from raykafka.actors.ports import (
+    CatchUpConnector,
+    CatchUpLine,
+    Connector,
+    ListenerFactory,
+    PeerConnection,
+)
 from raykafka.clock import Clock
 from raykafka.errors import ConnectionLostError, RaykafkaError
 from raykafka.model import Endpoint
@@ -96,6 +102,13 @@ async def unconnected(
     raise ConnectionLostError(f"{client_id} opens no connections, not to {endpoint} either")
 
 
+async def no_line(
+    endpoint: Endpoint, secret: bytes, *, client_id: str, timeout_s: float
+) -> CatchUpLine:
+    """A ``CatchUpConnector`` for actors that copy nothing."""
+    raise ConnectionLostError(f"{client_id} opens no lines, not to {endpoint} either")
+
+
 @dataclass(frozen=True, slots=True)
 class Environment:
     """Clock, network, files and chance of one actor's process; by default the machine's own."""
@@ -103,6 +116,7 @@ class Environment:
     clock: Clock
     listener_factory: ListenerFactory
     connector: Connector = unconnected
+    catch_up_connector: CatchUpConnector = no_line
     store_factory: StoreFactory = LocalStore
     directory_factory: DirectoryFactory = LogDirectory
     disk_usage: UsageOf = disk_usage

@@ -19,6 +19,7 @@ from raykafka.actors.peers import Peers
 from raykafka.actors.ports import (
     ActorStarted,
     AssignmentResult,
+    CatchUpLine,
     Handler,
     Listener,
     PartitionActorSpec,
@@ -27,6 +28,7 @@ from raykafka.actors.ports import (
     PeerConnection,
 )
 from raykafka.actors.replicas.assigning import Assigner
+from raykafka.actors.replicas.catch_up_serving import CatchUpHandler
 from raykafka.actors.replicas.controller_channel import ControllerChannel
 from raykafka.actors.replicas.copying import CopyHandler
 from raykafka.actors.replicas.fetch import FetchHandler
@@ -193,6 +195,8 @@ class PartitionActor:
         following = Following(
             (self.spec.broker_id, self.spec.incarnation),
             self._connect,
+            self._open_line,
+            config.replica_fetch_max_bytes,
             clock,
             turn,
             flusher.on_appended,
@@ -209,6 +213,7 @@ class PartitionActor:
             FetchHandler(replicas, reader, loop, clock, config.max_parked_fetches),
             QueryHandler(replicas, disk_guard, clock, self.spec.broker_id),
             CopyHandler(replicas, reader, throttle, clock),
+            CatchUpHandler(replicas, reader, throttle, clock),
             MarkerHandler(replicas, appends, clock, coordinators.end_transaction),
             requests,
             coordinators,
@@ -222,7 +227,6 @@ class PartitionActor:
             outlets,
             flusher,
             following,
-            turn,
             clock,
             config,
             self.spec.broker_id,
@@ -264,6 +268,11 @@ class PartitionActor:
 
     async def _connect(self, endpoint: Endpoint) -> PeerConnection:
         return await self._environment.connector(
+            endpoint, self.spec.secret, client_id=self.spec.name, timeout_s=_CONNECT_TIMEOUT_S
+        )
+
+    async def _open_line(self, endpoint: Endpoint) -> CatchUpLine:
+        return await self._environment.catch_up_connector(
             endpoint, self.spec.secret, client_id=self.spec.name, timeout_s=_CONNECT_TIMEOUT_S
         )
 
@@ -321,6 +330,7 @@ def _handlers(
     fetch: FetchHandler,
     queries: QueryHandler,
     copies: CopyHandler,
+    catching_up: CatchUpHandler,
     markers: MarkerHandler,
     requests: RequestTasks,
     coordinators: CoordinatorHost,
@@ -334,6 +344,7 @@ def _handlers(
         ApiKey.FETCH_CREDIT: fetch.handle_credit,
         ApiKey.REPLICATE: copies.handle_replicate,
         ApiKey.REPLICA_POSITION: copies.handle_position,
+        ApiKey.CATCH_UP: catching_up.handle,
         ApiKey.LIST_OFFSETS: queries.handle_list_offsets,
         ApiKey.DELETE_RECORDS: requests.handler(queries.delete_records),
         ApiKey.DESCRIBE_LOG_DIRS: queries.handle_describe_log_dirs,

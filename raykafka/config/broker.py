@@ -291,6 +291,16 @@ _OWN_BROKER_KEYS = (
         dynamic=False,
     ),
     ConfigKey(
+        "replica.fetch.max.bytes",
+        ConfigType.INT,
+        8 * _MIB,
+        Importance.MEDIUM,
+        "Bytes of one partition that may be on their way to a follower. One that lacks more than "
+        "that is brought up to date from the leader's files first. Kafka's default is 1 MiB.",
+        at_least(1024),
+        dynamic=False,
+    ),
+    ConfigKey(
         "replica.lag.time.max.ms",
         ConfigType.INT,
         10_000,
@@ -347,6 +357,7 @@ class BrokerConfig:
     partition_actors: int
     producer_id_expiration_ms: int
     queued_max_bytes: int
+    replica_fetch_max_bytes: int
     replica_lag_time_max_ms: int
     socket_request_max_bytes: int
     topic_defaults: TopicConfig

@@ -11,6 +11,7 @@ from raykafka.actors.ports import Handler, ListenerSpec
 from raykafka.errors import RaykafkaError, ServerBusyError, UnsupportedVersionError
 from raykafka.network.buffers import BufferPool
 from raykafka.network.connection import CHUNK_BYTES
+from raykafka.network.file_sending import FileSender
 from raykafka.protocol import apis
 from raykafka.protocol.messages import ApiKey
 
@@ -87,6 +88,7 @@ class ListenerState:
         """Announced sizes of the large payloads that are being received."""
         self.queued_bytes = 0
         """Unsent bytes of the connections that are over their high-water mark."""
+        self.file_sender = FileSender()
         self._idle_sweeps = 0
         self._last_takes = 0
         self._refused = 0
@@ -148,6 +150,7 @@ class ListenerState:
         self.closed = True
         for connection in list(self.connections):
             connection.abort()
+        self.file_sender.close()
 
     def account(self, connection: ServerConnection) -> None:
         """Note how much waits to be sent; over the bound the slowest reader is dropped."""

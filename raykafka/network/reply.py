@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from raykafka.actors.ports import Buffer
+from raykafka.actors.ports import Buffer, FileRange
 from raykafka.protocol.messages import Message
 
 if TYPE_CHECKING:
@@ -25,6 +25,10 @@ class ServerReply:
     def __call__(self, response: Message, payload: Sequence[Buffer] = ()) -> None:
         """Write one frame; nothing happens when the connection has ended."""
         self.connection.send(self.correlation_id, response, payload)
+
+    def send_file(self, response: Message, file: FileRange) -> None:
+        """Write one frame whose payload is in a file; see ``actors.ports.FileReply``."""
+        self.connection.send_file(self.correlation_id, response, file)
 
     @property
     def closed(self) -> bool:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, cast
 
-from raykafka.actors.ports import Buffer
+from raykafka.actors.ports import Buffer, FileRange
 from raykafka.errors import (
     ClusterAuthorizationFailedError,
     InvalidRequestError,
@@ -19,6 +20,7 @@ from raykafka.errors import (
     UnknownServerError,
 )
 from raykafka.network.connection import Fields, FrameReceiver, takes_lines, write_frame
+from raykafka.network.file_sending import OutgoingFile
 from raykafka.network.handshake import ServerHandshake
 from raykafka.network.listening import ListenerState
 from raykafka.network.reply import ServerReply
@@ -47,8 +49,10 @@ class ServerConnection(FrameReceiver, asyncio.BufferedProtocol):
     """One peer, from its first byte to its last."""
 
     __slots__ = (
+        "_behind_file",
         "_close_callbacks",
         "_discarding",
+        "_file",
         "_handshake",
         "_queued_bytes",
         "_reserved_bytes",
@@ -69,6 +73,9 @@ class ServerConnection(FrameReceiver, asyncio.BufferedProtocol):
         self._state = state
         self._handshake: ServerHandshake | None = ServerHandshake(state.spec, state.ranges)
         self._transport: asyncio.Transport
+        self._file: OutgoingFile | None = None
+        """What a thread sends on this connection."""
+        self._behind_file: list[Callable[[], None]] = []
         self._discarding = False
         """Whether what comes in is thrown away: the peer has been refused."""
         self._waiting = False
@@ -104,6 +111,8 @@ class ServerConnection(FrameReceiver, asyncio.BufferedProtocol):
         state.queued_bytes -= self._queued_bytes
         self._queued_bytes = 0
         self._discard()
+        if self._file is not None:
+            self._file.cancel()
         callbacks, self._close_callbacks = self._close_callbacks, []
         self._writable_callbacks = []
         for callback in callbacks:
@@ -112,6 +121,8 @@ class ServerConnection(FrameReceiver, asyncio.BufferedProtocol):
     def abort(self) -> None:
         """End the connection now, without sending what is queued."""
         self.closed = True
+        if self._file is not None:
+            self._file.cancel()
         self._transport.abort()
 
     def on_close(self, callback: Callable[[], None]) -> None:
@@ -290,6 +301,9 @@ class ServerConnection(FrameReceiver, asyncio.BufferedProtocol):
         """Write one response frame; large buffers are handed to the transport as they are."""
         if self.closed:
             return
+        if self._file is not None:
+            self._behind_file.append(partial(self.send, correlation_id, response, payload))
+            return
         header = apis.encode(response)
         transport = self._transport
         if not payload:
@@ -302,6 +316,30 @@ class ServerConnection(FrameReceiver, asyncio.BufferedProtocol):
             write_frame(transport, head, payload, size, lines=self._writes_lines)
         if not self.writable:
             self._state.account(self)
+
+    def send_file(self, correlation_id: int, response: Message, file: FileRange) -> None:
+        """Write one response frame whose payload is in a file, in a thread."""
+        if self.closed:
+            return
+        if self._file is not None:
+            self._behind_file.append(partial(self.send_file, correlation_id, response, file))
+            return
+        head = response_head(correlation_id, apis.encode(response), file.size)
+        self._hold()  # nothing is asked for meanwhile, so that little waits behind it
+        self._file = OutgoingFile(
+            self._state.file_sender, self._transport, head, file, self._on_file_sent
+        )
+
+    def _on_file_sent(self, failure: BaseException | None) -> None:
+        self._file = None
+        if failure is not None:
+            logger.warning("%s could not send a file: %r", self._state.spec.node, failure)
+            self.abort()
+            return
+        waiting, self._behind_file = self._behind_file, []
+        for send in waiting:
+            send()
+        self._release()
 
     def on_writable(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` once there is room for more to send, at once if there is now."""
@@ -342,7 +380,7 @@ class ServerConnection(FrameReceiver, asyncio.BufferedProtocol):
             self._transport.pause_reading()
 
     def _release(self) -> None:
-        if self.closed or self._discarding or self._waiting or not self.writable:
+        if self.closed or self._discarding or self._waiting or not self.writable or self._file:
             return
         self._go_on()
         if self._carry or self._target is not None:

@@ -48,8 +48,39 @@ class ReplicateResponse(Message, frozen=True):
     """Where that epoch ends in the leader's log: what the follower has beyond is cut."""
     restart_at: int = -1
     """Set where the leader no longer has what was asked for: the follower begins anew there."""
-    catching_up: bool = False
-    """Whether the follower is not in sync: nobody waits for what it copies."""
+    far_behind: bool = False
+    """The follower lacks more committed bytes than its credit: the stream has ended, and it comes
+    back when it has caught up (``CatchUpRequest``)."""
+    error_code: int = 0
+    error_message: str = ""
+
+
+class CatchUpRequest(Message, frozen=True):
+    """A follower that is far behind asks for committed batches from ``offset`` on.
+
+    Spoken on a connection of its own, one request at a time: the answer comes from the leader's
+    file as fast as the connection takes it, and nothing else should wait behind it.
+    """
+
+    topic_id: str
+    partition: int
+    leader_epoch: int
+    replica_id: int
+    incarnation: int
+    offset: int
+    max_bytes: int
+    """Of the answer's payload; at least one batch comes, whatever its size."""
+
+
+class CatchUpResponse(Message, frozen=True):
+    """The batches stand in the payload; there are none where the follower has to open a stream."""
+
+    high_watermark: int = -1
+    log_start_offset: int = -1
+    next_offset: int = -1
+    """Where the last batch ends."""
+    sizes: list[int] = []
+    """Sizes of the batches in the payload, in order."""
     error_code: int = 0
     error_message: str = ""
 
@@ -174,6 +205,14 @@ APIS: Final = (
         ReplicaPositionRequest,
         None,
         PARTITION,
+        broker_only=True,
+    ),
+    Api(
+        ApiKey.CATCH_UP,
+        CatchUpRequest,
+        CatchUpResponse,
+        PARTITION,
+        response_payload=True,
         broker_only=True,
     ),
     Api(

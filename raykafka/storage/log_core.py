@@ -19,7 +19,13 @@ from raykafka.storage.api import MissingFileError, SegmentStore
 from raykafka.storage.log_files import LogFiles
 from raykafka.storage.log_reader import LogReader
 from raykafka.storage.log_segment import LogSegment
-from raykafka.storage.log_types import AppendResult, LogConfig, SegmentSlice, VisibleBatches
+from raykafka.storage.log_types import (
+    AppendResult,
+    LogConfig,
+    SegmentSlice,
+    Stretch,
+    VisibleBatches,
+)
 from raykafka.storage.log_writer import LogWriter
 from raykafka.storage.recovery import Recovered
 from raykafka.storage.visible_reads import locate_visible, read_visible
@@ -238,6 +244,14 @@ class LogCore:
     def cold(self, offset: int, *, max_bytes: int, up_to: int) -> Callable[[], None] | None:
         """What a thread does so that ``read`` waits for no disk; None if it would not anyway."""
         return self._reader.cold(offset, max_bytes, up_to)
+
+    def stretch(self, offset: int, *, max_bytes: int, up_to: int) -> Stretch | None:
+        """Where the batches that ``read`` would return stand, unread and unverified.
+
+        None where there is nothing below ``up_to``, or ``offset`` is outside of the log. Raises
+        ``LogDamagedError`` as ``read`` does.
+        """
+        return self._reader.stretch(offset, max_bytes, up_to)
 
     def doubt(self, offset: int) -> None:
         """What was read at ``offset`` was damaged: batches of its segment are verified once more

@@ -30,7 +30,7 @@ from raykafka.storage.api import (
     SegmentStore,
 )
 from raykafka.storage.log_segment import LogSegment
-from raykafka.storage.log_types import SegmentSlice
+from raykafka.storage.log_types import SegmentSlice, Stretch
 from raykafka.storage.segments import Segments
 
 Choose = Callable[[memoryview, Sequence[int], Sequence[int]], Sequence[int]]
@@ -122,6 +122,20 @@ class LogReader:
         packed = struct.pack(f"<{len(pairs)}Q", *pairs)
         complete = count == end - first
         return SegmentSlice(file, packed, count, size, index.next_offset[end - 1], complete)
+
+    def stretch(self, offset: int, max_bytes: int, up_to: int) -> Stretch | None:
+        """See ``PartitionLog.stretch``."""
+        view = self._segments.view
+        if not view.log_start_offset <= offset < min(up_to, view.log_end_offset):
+            return None
+        segment, index, first = self._find(offset)
+        end = self._end_of_read(index, first, max_bytes, up_to)
+        if end <= first:
+            return None
+        store = self._mappable
+        file = None if store is None else self._file_of(segment, index, store)
+        sizes = list(index.size[first:end])
+        return Stretch(file, index.position[first], sizes, index.next_offset[end - 1])
 
     def doubt(self, offset: int) -> None:
         """See ``PartitionLog.doubt``."""

@@ -73,6 +73,20 @@ class SegmentSlice:
     """Whether nothing was left out: no marker, no batch that was aborted."""
 
 
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Batches that stand one behind the other in one segment; not verified."""
+
+    file: LocalFile | None
+    """None where the store's files are not this machine's."""
+    position: int
+    """Where the first batch begins in the segment."""
+    sizes: list[int]
+    """Of the batches, in bytes."""
+    next_offset: int
+    """Where the last batch ends."""
+
+
 @dataclass(slots=True)
 class RecoveryReport:
     """What opening a log found; all zero and empty when there was nothing to do."""

@@ -23,6 +23,7 @@ from raykafka.clock import SystemClock
 from raykafka.errors import RaykafkaError
 from raykafka.log.batch_header import read_header
 from raykafka.model import Endpoint, LeaderEpoch, PartitionId
+from raykafka.network.catch_up import connect_catch_up
 from raykafka.network.peer import connect
 from raykafka.network.server import TcpListener
 from raykafka.protocol.messages import ApiKey, Message, ProduceRequest, ProduceResponse
@@ -73,7 +74,8 @@ class Brokers:
             configs=self._configs,
             secret=SECRET,
         )
-        actor = PartitionActor(spec, Environment(SystemClock(), TcpListener, connect))
+        environment = Environment(SystemClock(), TcpListener, connect, connect_catch_up)
+        actor = PartitionActor(spec, environment)
         started = await actor.start()
         assert started.endpoint is not None
         self.actors[broker_id] = actor
@@ -187,9 +189,16 @@ async def produced(connection: PeerConnection, *values: bytes, epoch: int, **fie
 Scenario = Callable[[Brokers], Awaitable[None]]
 
 
-def play(root: Path, scenario: Scenario, *, count: int = 3, **topic: str) -> None:
+def play(
+    root: Path,
+    scenario: Scenario,
+    *,
+    count: int = 3,
+    configs: Mapping[str, str] | None = None,
+    **topic: str,
+) -> None:
     async def main() -> None:
-        brokers = Brokers(root, count)
+        brokers = Brokers(root, count, configs=configs)
         brokers.topic_configs = dict(topic)
         async with brokers:
             await asyncio.wait_for(scenario(brokers), 60)

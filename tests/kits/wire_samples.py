@@ -112,6 +112,8 @@ from raykafka.protocol.replication_messages import (
     AlteredPartitionResult,
     AlterPartitionsRequest,
     AlterPartitionsResponse,
+    CatchUpRequest,
+    CatchUpResponse,
     ControllerEndpoint,
     FailedReplicaInfo,
     FailReplicasRequest,
@@ -225,6 +227,7 @@ REQUESTS: dict[ApiKey, tuple[Message, bytes]] = {
     ApiKey.END_QUORUM_EPOCH: (EndQuorumEpochRequest(4, VOTER, (PEER,)), b""),
     ApiKey.FETCH_SNAPSHOT: (FetchSnapshotRequest(OffsetAndEpoch(80, 2), 4096, 1 << 16), b""),
     ApiKey.DESCRIBE_QUORUM: (DescribeQuorumRequest(), b""),
+    ApiKey.CATCH_UP: (CatchUpRequest("t-1", 3, 7, 2, 5, 1000, 1 << 20), b""),
     ApiKey.FAIL_REPLICAS: (FailReplicasRequest(2, 1, 5, [FailedReplicaInfo("t-1", 3)]), b""),
     ApiKey.ALTER_PARTITION_REASSIGNMENTS: (
         AlterPartitionReassignmentsRequest([PartitionReassignment("flights", 1, [3, 1, 2])]),
@@ -401,6 +404,7 @@ RESPONSES: dict[ApiKey, tuple[Message, bytes]] = {
         ),
         b"",
     ),
+    ApiKey.CATCH_UP: (CatchUpResponse(1100, 10, 1002, [1, 1], **FAILED), b"\x07\x08"),
     ApiKey.FAIL_REPLICAS: (FailReplicasResponse(**FAILED), b""),
     ApiKey.ALTER_PARTITION_REASSIGNMENTS: (
         AlterPartitionReassignmentsResponse([PartitionResult("flights", 1, **FAILED)], **FAILED),

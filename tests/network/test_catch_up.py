@@ -1,9 +1,8 @@
-"""Copies that catch up: a thread writes what they missed, and nobody in sync waits for it."""
+"""Copies that are far behind come from their leader's files, and nobody in sync waits for them."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +10,45 @@ import pytest
 from partition_kit import TOPIC, until
 from replica_kit import Brokers, play, produced
 
-from raykafka.actors.ports import PeerConnection
-from raykafka.actors.replicas.catch_up_writer import CatchUpWriter
+from raykafka.actors.ports import CatchUpCourse, FileRange, PeerConnection
+from raykafka.actors.replicas.catching_up import CatchUp
 from raykafka.errors import DiskFullError
+from raykafka.network.catch_up import TcpCatchUpLine
+from raykafka.network.serving import ServerConnection
+from raykafka.protocol.messages import Message
 from raykafka.storage.partition_log import PartitionLog
 
+FAR = {"replica.fetch.max.bytes": "65536"}
+"""Who lacks more than 64 KiB is far behind."""
 
-class HeldWriter:
-    """Holds what copies that catch up write in their thread, before it is written."""
+
+class HeldLine:
+    """Holds copies that are about to ask for what they lack."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.waiting = 0
         self.go = asyncio.Event()
-        in_thread = CatchUpWriter.in_thread
+        run = TcpCatchUpLine.run
 
-        async def held(writer: CatchUpWriter, *args: Any) -> None:
+        async def held(line: TcpCatchUpLine, course: CatchUpCourse) -> None:
             self.waiting += 1
             await self.go.wait()
-            await in_thread(writer, *args)
+            await run(line, course)
 
-        monkeypatch.setattr(CatchUpWriter, "in_thread", held)
+        monkeypatch.setattr(TcpCatchUpLine, "run", held)
+
+
+class SilentFiles:
+    """Leaders that send nothing of what they are asked for."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked = 0
+
+        def keep(connection: ServerConnection, number: int, answer: Message, file: Any) -> None:
+            assert isinstance(file, FileRange)
+            self.asked += 1
+
+        monkeypatch.setattr(ServerConnection, "send_file", keep)
 
 
 async def fall_behind(brokers: Brokers, leader: PeerConnection, batches: int = 100) -> None:
@@ -45,15 +63,15 @@ async def fall_behind(brokers: Brokers, leader: PeerConnection, batches: int = 1
 
 
 async def held_behind(
-    brokers: Brokers, monkeypatch: pytest.MonkeyPatch, batches: int = 100
-) -> tuple[PeerConnection, HeldWriter]:
-    """Broker 2 is about to write the first of what it missed; the leader, and who lets it go on."""
+    brokers: Brokers, monkeypatch: pytest.MonkeyPatch
+) -> tuple[PeerConnection, HeldLine]:
+    """Broker 2 is about to ask for what it missed; the leader, and who lets it go on."""
     leader = await brokers.connect(0)
-    await fall_behind(brokers, leader, batches)
-    writer = HeldWriter(monkeypatch)
+    await fall_behind(brokers, leader)
+    line = HeldLine(monkeypatch)
     await brokers.lead(0, 1, isr=[0, 1])
-    await until(lambda: writer.waiting > 0)
-    return leader, writer
+    await until(lambda: line.waiting > 0)
+    return leader, line
 
 
 async def reconnect(brokers: Brokers) -> None:
@@ -69,57 +87,76 @@ def test_what_is_in_sync_does_not_wait_for_what_catches_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario(brokers: Brokers) -> None:
-        leader, writer = await held_behind(brokers, monkeypatch)
+        leader, line = await held_behind(brokers, monkeypatch)
         assert await produced(leader, b"live", epoch=1, partition=1) == 0
         assert brokers.replica(2).log.log_end_offset == 0
-        writer.go.set()
+        line.go.set()
         await brokers.settled(0, 1, 2)
         await brokers.settled(0, 1, 2, partition=1)
         leader.close()
 
-    play(tmp_path, scenario)
+    play(tmp_path, scenario, configs=FAR)
 
 
-def test_a_connection_that_breaks_under_a_write_in_the_thread_loses_and_doubles_nothing(
+def test_it_is_sent_from_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(brokers: Brokers) -> None:
+        sent, send = [], ServerConnection.send_file
+
+        def note(connection: ServerConnection, number: int, answer: Message, file: Any) -> None:
+            sent.append(file.size)
+            send(connection, number, answer, file)
+
+        monkeypatch.setattr(ServerConnection, "send_file", note)
+        leader = await brokers.connect(0)
+        await fall_behind(brokers, leader)
+        await brokers.lead(0, 1, isr=[0, 1])
+        await brokers.settled(0, 1, 2)
+        assert len(sent) > 10
+        assert sum(sent) > 1_900_000
+        assert max(sent) <= 32 << 10
+        leader.close()
+
+    play(tmp_path, scenario, configs=FAR)
+
+
+def test_a_connection_that_breaks_meanwhile_loses_and_doubles_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario(brokers: Brokers) -> None:
-        leader, writer = await held_behind(brokers, monkeypatch)
+        leader, line = await held_behind(brokers, monkeypatch)
         await reconnect(brokers)
-        writer.go.set()
+        line.go.set()
         await brokers.settled(0, 1, 2)
         assert "was not taken" not in caplog.text, "it asked for what it had already"
         leader.close()
 
-    play(tmp_path, scenario)
+    play(tmp_path, scenario, configs=FAR)
 
 
-def test_what_comes_behind_a_write_in_the_thread_waits_for_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A live batch comes while the last one that was missed is written."""
-
+def test_a_line_that_breaks_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(brokers: Brokers) -> None:
-        leader, writer = await held_behind(brokers, monkeypatch, batches=1)
-        await produced(leader, b"live", epoch=1)
-        [followed] = [
-            each
-            for each in brokers.actors[2]._parts.following._followed.values()  # type: ignore[union-attr]
-            if each.replica is brokers.replica(2)
-        ]
-        await until(lambda: len(followed._waiting) == 2)
-        writer.go.set()
+        leader = await brokers.connect(0)
+        await fall_behind(brokers, leader)
+        append, broken = PartitionLog.append_replicated, []
+
+        def cut(log: PartitionLog, *args: Any, **named: Any) -> None:
+            append(log, *args, **named)
+            following = brokers.actors[2]._parts.following  # type: ignore[union-attr]
+            running = following.catch_up._running
+            if running is not None and len(broken) < 3:
+                broken.append(log.log_end_offset)
+                running[0]._connection.interrupt()
+
+        monkeypatch.setattr(PartitionLog, "append_replicated", cut)
+        await brokers.lead(0, 1, isr=[0, 1])
         await brokers.settled(0, 1, 2)
-        assert writer.waiting == 1, "the loop goes on with what is live"
+        assert len(broken) == 3
         leader.close()
 
-    play(tmp_path, scenario)
-    assert "was not taken" not in caplog.text
+    play(tmp_path, scenario, configs=FAR)
 
 
 def test_a_copy_joins_under_a_live_load(tmp_path: Path) -> None:
-    """Small batches come faster than a thread could write them one by one."""
-
     async def scenario(brokers: Brokers) -> None:
         leader = await brokers.connect(0)
         await fall_behind(brokers, leader)
@@ -137,15 +174,42 @@ def test_a_copy_joins_under_a_live_load(tmp_path: Path) -> None:
         await brokers.settled(0, 1, 2)
         leader.close()
 
-    play(tmp_path, scenario)
+    play(tmp_path, scenario, configs=FAR)
+
+
+def test_a_follower_that_falls_far_behind_on_an_open_stream_catches_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was in sync when its stream began, and is not any more."""
+
+    async def scenario(brokers: Brokers) -> None:
+        leader = await brokers.connect(0)
+        await brokers.lead(0, 1, isr=[0, 1, 2])
+        await brokers.settled(0, 1, 2)
+        following = brokers.actors[2]._parts.following  # type: ignore[union-attr]
+        followed = following._followed[brokers.replica(2)]
+        acknowledge = followed.acknowledge
+        monkeypatch.setattr(followed, "acknowledge", lambda: None)
+        await brokers.lead(0, 1, isr=[0, 1])
+        for _ in range(20):
+            await produced(leader, bytes(20_000), epoch=1)
+        line = HeldLine(monkeypatch)
+        monkeypatch.setattr(followed, "acknowledge", acknowledge)
+        acknowledge()
+        await until(lambda: line.waiting > 0)
+        line.go.set()
+        await brokers.settled(0, 1, 2)
+        leader.close()
+
+    play(tmp_path, scenario, configs=FAR)
 
 
 @pytest.mark.parametrize("interrupted", ["connection", "disk"])
-def test_what_the_thread_wrote_is_flushed_whatever_came_of_its_stream(
+def test_what_was_written_is_flushed_whatever_came_of_the_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted: str
 ) -> None:
     async def scenario(brokers: Brokers) -> None:
-        leader, writer = await held_behind(brokers, monkeypatch, batches=1)
+        leader, line = await held_behind(brokers, monkeypatch)
         if interrupted == "disk":
             append = PartitionLog.append_replicated
 
@@ -157,18 +221,19 @@ def test_what_the_thread_wrote_is_flushed_whatever_came_of_its_stream(
             monkeypatch.setattr(PartitionLog, "append_replicated", half)
         else:
             await reconnect(brokers)
-        writer.go.set()
-        await until(lambda: brokers.replica(2).log.flushed_offset == 1)
+        line.go.set()
+        await until(lambda: brokers.replica(2).log.flushed_offset == 100)
         await until(lambda: brokers.replica(0).machine.in_sync.proposed == {0, 1, 2})
         leader.close()
 
-    play(tmp_path, scenario, fsync="batch")
+    play(tmp_path, scenario, configs=FAR, fsync="batch")
 
 
+@pytest.mark.parametrize("configs", [{}, FAR], ids=["stream", "far"])
 @pytest.mark.parametrize("part", ["header", "body"])
 @pytest.mark.parametrize("isr", [[0], [0, 1]])
 def test_damage_behind_what_is_well_is_found_and_what_is_well_is_copied(
-    tmp_path: Path, part: str, isr: list[int]
+    tmp_path: Path, part: str, isr: list[int], configs: dict[str, str]
 ) -> None:
     async def scenario(brokers: Brokers) -> None:
         leader = await brokers.connect(0)
@@ -192,7 +257,32 @@ def test_damage_behind_what_is_well_is_found_and_what_is_well_is_copied(
             await until(lambda: brokers.replica(0) in channel._failed)
         leader.close()
 
-    play(tmp_path, scenario)
+    play(tmp_path, scenario, configs=configs)
+
+
+def test_what_stands_before_damage_in_the_same_answer_is_copied(tmp_path: Path) -> None:
+    """The leader verifies where a stream begins, so that is where the damage has to be then."""
+
+    async def scenario(brokers: Brokers) -> None:
+        leader = await brokers.connect(0)
+        await brokers.lead(0, 1, isr=[0, 1, 2])
+        await brokers.kill(2)
+        await brokers.lead(0, 1, isr=[0, 1])
+        for number in range(40):
+            await produced(leader, b"%02d" % number + bytes(20_000), epoch=1)
+        [path] = (tmp_path / "broker-0" / f"{TOPIC}-0").glob("*.arrow")
+        place = path.read_bytes().index(b"30" + bytes(20_000))
+        with path.open("r+b") as file:
+            file.seek(place)
+            file.write(b"x")
+        await brokers.start(2)
+        await brokers.lead(0, 1, isr=[0, 1])
+        channel = brokers.actors[0]._parts.channel  # type: ignore[union-attr]
+        await until(lambda: brokers.replica(0) in channel._failed)
+        assert brokers.replica(2).log.log_end_offset == 30
+        leader.close()
+
+    play(tmp_path, scenario, configs={"replica.fetch.max.bytes": str(400_000)})
 
 
 def test_a_disk_that_is_full_while_catching_up_is_waited_for(
@@ -204,7 +294,7 @@ def test_a_disk_that_is_full_while_catching_up_is_waited_for(
         append, refused = PartitionLog.append_replicated, []
 
         def full(log: PartitionLog, *args: Any, **named: Any) -> None:
-            if len(refused) < 2 and threading.current_thread().name.startswith("catch-up"):
+            if len(refused) < 2:
                 refused.append(log.log_end_offset)
                 raise DiskFullError("no space left on device")
             append(log, *args, **named)
@@ -215,20 +305,89 @@ def test_a_disk_that_is_full_while_catching_up_is_waited_for(
         assert len(refused) == 2
         leader.close()
 
-    play(tmp_path, scenario)
+    play(tmp_path, scenario, configs=FAR)
 
 
 def test_a_leader_that_changes_while_its_follower_catches_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario(brokers: Brokers) -> None:
-        leader, writer = await held_behind(brokers, monkeypatch)
+        leader, line = await held_behind(brokers, monkeypatch)
         told = asyncio.ensure_future(brokers.lead(1, 2, isr=[0, 1], told=[1, 0, 2]))
         await until(lambda: brokers.replica(0).leader_epoch == 2)
         assert not told.done(), "nobody else changes a log that is being written"
-        writer.go.set()
+        line.go.set()
         await told
         await brokers.settled(0, 1, 2)
         leader.close()
 
-    play(tmp_path, scenario)
+    play(tmp_path, scenario, configs=FAR)
+
+
+def test_who_changes_leaders_does_not_wait_for_one_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line would wait for it for ten seconds."""
+
+    async def scenario(brokers: Brokers) -> None:
+        leader = await brokers.connect(0)
+        await fall_behind(brokers, leader)
+        with monkeypatch.context() as patch:
+            silent = SilentFiles(patch)
+            await brokers.lead(0, 1, isr=[0, 1])
+            await until(lambda: silent.asked > 0)
+            await asyncio.wait_for(brokers.lead(1, 2, isr=[0, 1], told=[1, 0, 2]), 5)
+        await brokers.settled(0, 1, 2)
+        leader.close()
+
+    play(tmp_path, scenario, configs=FAR)
+
+
+def test_an_actor_that_stops_does_not_wait_for_a_leader_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(brokers: Brokers) -> None:
+        leader = await brokers.connect(0)
+        await fall_behind(brokers, leader)
+        silent = SilentFiles(monkeypatch)
+        await brokers.lead(0, 1, isr=[0, 1])
+        await until(lambda: silent.asked > 0)
+        await asyncio.wait_for(brokers.actors[2].stop(), 5)
+        leader.close()
+
+    play(tmp_path, scenario, configs=FAR)
+
+
+def test_copies_of_two_leaders_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(brokers: Brokers) -> None:
+        leaders = [await brokers.connect(0), await brokers.connect(1)]
+        for number in (0, 1):
+            await brokers.lead(number, 1, isr=[0, 1, 2], partitions=[number])
+        await brokers.kill(2)
+        for number in (0, 1):
+            await brokers.lead(number, 1, isr=[0, 1], partitions=[number])
+        for _ in range(50):
+            for number, leader in enumerate(leaders):
+                await produced(leader, bytes(20_000), epoch=1, partition=number)
+        await brokers.start(2)
+        at_once, most = set[CatchUp](), []
+        run = TcpCatchUpLine.run
+
+        async def counted(line: TcpCatchUpLine, course: CatchUpCourse) -> None:
+            catch_up = brokers.actors[2]._parts.following.catch_up  # type: ignore[union-attr]
+            assert catch_up not in at_once
+            at_once.add(catch_up)
+            most.append(len(catch_up._tasks))
+            await run(line, course)
+            at_once.discard(catch_up)
+
+        monkeypatch.setattr(TcpCatchUpLine, "run", counted)
+        for number in (0, 1):
+            await brokers.lead(number, 1, isr=[0, 1], partitions=[number])
+        for number in (0, 1):
+            await brokers.settled(0, 1, 2, partition=number)
+        assert max(most) == 2
+        for leader in leaders:
+            leader.close()
+
+    play(tmp_path, scenario, configs=FAR)

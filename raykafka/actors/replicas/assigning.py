@@ -65,14 +65,13 @@ class Assigner:
         outlets: Outlets,
         flusher: Flusher,
         following: Following,
-        turn: asyncio.Lock,
         clock: Clock,
         config: BrokerConfig,
         local_id: int,
         *,
         intact: bool = True,
     ) -> None:
-        """``turn`` is held by whoever opens, cuts or closes logs.
+        """Whoever opens, cuts or closes logs has the turn of ``following``.
 
         Where the directory is not ``intact``, a log that was opened before may be gone: a power cut
         takes a log away that had never been forced to the disk. Where others may lead, it is made
@@ -86,7 +85,6 @@ class Assigner:
         self._clock = clock
         self._config = config
         self._local_id = local_id
-        self._turn = turn
         self._intact = intact
         self._closed = False
         self._settings_of = functools.lru_cache(maxsize=256)(self._parse)
@@ -95,7 +93,7 @@ class Assigner:
         self, assignments: Sequence[PartitionAssignment], removals: Sequence[PartitionRemoval]
     ) -> list[AssignmentResult]:
         """One result per removal, then one per assignment; errors stand in the results."""
-        async with self._turn:
+        async with self._following.catch_up.first_turn():
             if self._closed:
                 raise IllegalStateError("the partition actor has stopped")
             results = await self._remove(removals)
@@ -112,7 +110,7 @@ class Assigner:
 
     async def close(self) -> None:
         """Let the call that is under way finish and take no more."""
-        async with self._turn:
+        async with self._following.catch_up.first_turn():
             self._closed = True
 
     async def _open(self, assignments: Sequence[PartitionAssignment]) -> list[AssignmentResult]:

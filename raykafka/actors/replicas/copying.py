@@ -132,7 +132,11 @@ class ReplicaStream:
                 elif self._is_behind and self._catch_up.full:
                     self._blocked = True
                     self._catch_up.wait(self._go_on)
-                elif not self._is_loading():
+                elif self._is_loading():
+                    return
+                elif self._is_far_behind():
+                    self._hand_over()
+                else:
                     self._send_from_log()
         except LogDamagedError as error:
             self.fail(self.replica.on_damaged(error))
@@ -185,6 +189,22 @@ class ReplicaStream:
         self._handler.reader.load(load, self._go_on)
         return True
 
+    def _is_far_behind(self) -> bool:
+        """Whether the follower lacks more committed batches than are to wait behind each other."""
+        if not self._is_behind:
+            return False
+        replica = self.replica
+        committed = replica.high_watermark
+        lacking = replica.log.stretch(self._next_offset, max_bytes=self._credit, up_to=committed)
+        return lacking is not None and lacking.next_offset < committed
+
+    def _hand_over(self) -> None:
+        """Let the follower catch up from the log's files; it opens another stream afterwards."""
+        if not self._sent_bytes:
+            self._read()  # verified where a stream begins: the follower may have refused it
+        self.drop()
+        self._reply(ReplicateResponse(far_behind=True))
+
     def _send_from_log(self) -> None:
         batches: Sequence[Buffer] = self._read()
         next_offset = read_header(batches[-1]).next_offset
@@ -193,9 +213,8 @@ class ReplicaStream:
             batches = [bytes(batch) for batch in batches]
         sizes = [len(batch) for batch in batches]
         size = sum(sizes)
-        behind = self._is_behind
-        self._send(batches, sizes, size, next_offset, catching_up=behind)
-        if behind:
+        self._send(batches, sizes, size, next_offset)
+        if self._is_behind:
             self._unpaid_bytes += size
             self._catch_up.take(size)
             pause_s = self._handler.throttle.take(size, self._handler.clock.monotonic_ms())
@@ -232,15 +251,13 @@ class ReplicaStream:
         sizes: list[int],
         size: int,
         next_offset: int,
-        *,
-        catching_up: bool = False,
     ) -> None:
         replica = self.replica
         self._told = replica.high_watermark
         self._sent_bytes += size
         self._next_offset = next_offset
         start = replica.log.log_start_offset
-        self._reply(ReplicateResponse(self._told, start, sizes, catching_up=catching_up), batches)
+        self._reply(ReplicateResponse(self._told, start, sizes), batches)
 
 
 class CopyHandler:

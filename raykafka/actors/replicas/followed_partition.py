@@ -8,27 +8,26 @@ by leader epoch, never by high watermark. Every batch is verified before it is w
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
-from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from raykafka.actors.ports import PeerConnection
-from raykafka.actors.replicas.catch_up_writer import Progress
 from raykafka.actors.replicas.replica import Replica
 from raykafka.errors import (
     ConnectionLostError,
+    CorruptMessageError,
     DiskFullError,
     KafkaStorageError,
     RaykafkaError,
-    UnknownServerError,
 )
 from raykafka.log.batch_header import BatchHeader, verify
 from raykafka.log.epochs import EpochEnd, truncation_offset
 from raykafka.model import Endpoint, FsyncPolicy
 from raykafka.protocol.messages import ApiKey, Message
 from raykafka.protocol.replication_messages import (
+    CatchUpRequest,
+    CatchUpResponse,
     ReplicaPositionRequest,
     ReplicateRequest,
     ReplicateResponse,
@@ -61,18 +60,17 @@ class FollowedPartition:
         self._pause_s = _FIRST_PAUSE_S
         self._timer: asyncio.TimerHandle | None = None
         self._mending = False
-        """Whether a thread changes the log, or waits for its turn: no stream may be opened."""
-        self._waiting: deque[tuple[Message | RaykafkaError, memoryview]] = deque()
-        """Answers of the open stream; the first is for the thread, and the others came behind it.
-
-        It stays here until it is written: what comes meanwhile must not be written by the loop."""
-        self._progress = Progress()
+        """Whether threads change the log, now or when it is its turn: no stream may be opened."""
+        self._has_gained = False
+        """Whether the log has grown since it was found to be far behind."""
+        self._end_before = 0
+        """Where it ended when its turn to catch up began."""
         self.ended = False
 
     def on_connected(self, connection: PeerConnection) -> None:
         """Open the stream from the end of the log."""
         self._connection = connection
-        self._forget_stream()
+        self._session = 0
         self._open()
 
     def end(self) -> None:
@@ -119,6 +117,7 @@ class FollowedPartition:
             incarnation=local[1],
             offset=log.log_end_offset,
             last_epoch=log.epochs.latest_epoch,
+            credit_bytes=self._following.credit_bytes,
         )
         self._stream += 1
         self._session = connection.send(ApiKey.REPLICATE, request, (), self._on_answer, stream=True)
@@ -129,14 +128,10 @@ class FollowedPartition:
         connection, session = self._connection, self._session
         if connection is None or not session:
             return
-        self._forget_stream()
+        self._session = 0
         connection.forget(session)
         if not connection.closed:
             connection.send(ApiKey.REPLICA_POSITION, ReplicaPositionRequest(session, -1, 0, True))
-
-    def _forget_stream(self) -> None:
-        self._session = 0
-        self._waiting.clear()
 
     def _cancel_timer(self) -> None:
         timer, self._timer = self._timer, None
@@ -156,18 +151,13 @@ class FollowedPartition:
     def _on_answer(self, answer: Message | RaykafkaError, payload: memoryview) -> None:
         if self.ended or isinstance(answer, ConnectionLostError):
             return  # the link connects again
-        if self._waiting or _is_for_thread(answer):
-            self._waiting.append((answer, payload))
-            if len(self._waiting) == 1:
-                self._write_soon()
-        else:
-            self._take(answer, payload)
+        self._take(answer, payload)
 
     def _take(self, answer: Message | RaykafkaError, payload: memoryview) -> None:
         """Do what the answer asks for."""
         if isinstance(answer, RaykafkaError):
             logger.debug("%s cannot be copied now: %s", self.replica.topic, answer)
-            self._forget_stream()
+            self._session = 0
             self._open_later()
             return
         assert isinstance(answer, ReplicateResponse)
@@ -175,6 +165,11 @@ class FollowedPartition:
             self._leave_stream()
             self._mending = True
             self._following.mend(self, answer)
+            return
+        if answer.far_behind:
+            self._leave_stream()
+            self._mending, self._has_gained = True, False
+            self._following.catch_up.add(self)
             return
         end = self.replica.log.log_end_offset
         try:
@@ -186,68 +181,65 @@ class FollowedPartition:
         finally:
             self._flush_beyond(end)
 
-    def _write_soon(self) -> None:
-        self._following.catch_up.add(functools.partial(self._write, self._stream))
+    # --- far behind: see ``catching_up.FarBehind`` ------------------------------------------------
 
-    async def _write(self, stream: int) -> bool:
-        """Append in a thread what the first waiting answer brings; it is this log's turn.
+    def catch_up_request(self, offset: int = -1) -> CatchUpRequest | None:
+        """See the protocol."""
+        if self.ended:
+            return None
+        partition, local = self.replica.partition, self._following.identity
+        return CatchUpRequest(
+            topic_id=partition.topic_id,
+            partition=partition.partition,
+            leader_epoch=self.leader_epoch,
+            replica_id=local[0],
+            incarnation=local[1],
+            offset=self.replica.log.log_end_offset if offset < 0 else offset,
+            max_bytes=self._following.credit_bytes // 2,
+        )
 
-        Returns whether the copy gains on its leader.
-        """
-        if not self._is_open(stream):
-            return False
-        answer, payload = self._waiting[0]
-        assert isinstance(answer, ReplicateResponse)
-        failure = await self._append_in_thread(answer.sizes, payload)
-        if failure is not None:
-            self._on_not_taken(failure)
-        elif self._is_open(stream):
-            self._waiting.popleft()
-            self._on_taken(answer, len(payload))
-            behind = answer.high_watermark - self.replica.log.log_end_offset
-            self._progress.note(len(payload), behind)
-            self._take_waiting(stream)
-        elif not self._session and self._timer is None:
-            self._open()  # on the connection that was made meanwhile
-        return self._progress.gains
+    def pause_for(self, size: int) -> float:
+        """See the protocol."""
+        return self._following.pause_for(self.replica, size)
 
-    def _take_waiting(self, stream: int) -> None:
-        """Go on behind what a thread has written: with what is not for a thread at once."""
-        while self._waiting and self._is_open(stream):
-            answer, payload = self._waiting[0]
-            if _is_for_thread(answer):
-                self._write_soon()
-                return
-            self._waiting.popleft()
-            self._take(answer, payload)
+    def append(self, answer: CatchUpResponse, payload: memoryview) -> None:
+        """See the protocol."""
+        self._append(answer.sizes, payload)
 
-    async def _append_in_thread(
-        self, sizes: Sequence[int], payload: memoryview
-    ) -> RaykafkaError | None:
-        """What it failed with, or None."""
-        replica = self.replica
-        end = replica.log.log_end_offset
-        self._mending = replica.rebuilding = True
-        try:
-            await self._following.catch_up.in_thread(self._append, sizes, payload)
-        except RaykafkaError as error:
-            return error
-        except Exception as error:
-            logger.exception("%s: a batch could not be written", replica.topic)
-            return UnknownServerError(f"a batch could not be written: {error!r}")
-        finally:
-            self._mending = replica.rebuilding = False
-            self._flush_beyond(end)
-        return None
+    def on_turn(self, *, begins: bool) -> None:
+        """See the protocol."""
+        log = self.replica.log
+        self.replica.rebuilding = begins
+        if begins:
+            self._end_before = log.log_end_offset
+        else:
+            self._flush_beyond(self._end_before)
+
+    def on_appended(self, answer: CatchUpResponse, size: int) -> None:
+        """See the protocol."""
+        if not self.ended:
+            self._has_gained = True
+            self._on_appended(answer, size)
+
+    def on_append_failed(self, error: RaykafkaError) -> None:
+        """See the protocol."""
+        self._on_not_taken(error)
+
+    def on_caught_up(self, error: RaykafkaError | None) -> None:
+        """See the protocol."""
+        self._mending = False
+        if error is not None:
+            logger.debug("%s does not catch up now: %s", self.replica.topic, error)
+        if self._has_gained and error is None:
+            self._open()
+        else:
+            self._open_later()
 
     def _flush_beyond(self, end: int) -> None:
         """See to it that what was appended behind ``end`` is flushed, whatever came of the rest."""
         replica = self.replica
         if replica.log.log_end_offset != end and (replica.flushes or replica.log.needs_flush):
             self._following.on_appended(replica)
-
-    def _is_open(self, stream: int) -> bool:
-        return bool(self._session) and stream == self._stream and not self.ended
 
     def _on_not_taken(self, error: RaykafkaError) -> None:
         """Most often the log is well: the disk is full, or the topic's new schema is not known
@@ -267,27 +259,37 @@ class FollowedPartition:
         """May run in a thread while nobody else uses the log."""
         replica = self.replica
         headers: list[BatchHeader] = []
-        position = 0
+        position, damaged = 0, None
         for size in sizes:
-            headers.append(verify(payload[position : position + size], replica.partition))
+            try:
+                headers.append(verify(payload[position : position + size], replica.partition))
+            except CorruptMessageError as error:
+                damaged = error
+                break
             position += size
         if headers:
             now_ms = self._following.clock.now_ms()
-            replica.log.append_replicated(payload, headers, now_ms=now_ms)
+            replica.log.append_replicated(payload[:position], headers, now_ms=now_ms)
+        if damaged is not None:
+            raise damaged  # it is asked for once more, and its leader looks at it where it begins
 
     def _on_taken(self, answer: ReplicateResponse, size: int) -> None:
-        replica, following, log = self.replica, self._following, self.replica.log
         if answer.sizes:
-            replica.appended_bytes += size
             self._received_bytes += size
-            self._pause_s = _FIRST_PAUSE_S
             if not self._durable:
-                self._acknowledge_in(following.pause_for(replica, size))
+                self._acknowledge_in(self._following.pause_for(self.replica, size))
+        self._on_appended(answer, size)
+
+    def _on_appended(self, answer: ReplicateResponse | CatchUpResponse, size: int) -> None:
+        replica, log = self.replica, self.replica.log
+        if size:
+            replica.appended_bytes += size
+            self._pause_s = _FIRST_PAUSE_S
         replica.leader_log_start = answer.log_start_offset
         replica.apply(
             replica.machine.on_event(
                 Replicated(log.log_end_offset, answer.high_watermark),
-                now_ms=following.clock.monotonic_ms(),
+                now_ms=self._following.clock.monotonic_ms(),
             )
         )
 
@@ -328,7 +330,3 @@ class FollowedPartition:
             log.restart_at(end)  # even an empty log may know an epoch that the leader does not
         else:
             log.truncate_to(end)
-
-
-def _is_for_thread(answer: Message | RaykafkaError) -> bool:
-    return isinstance(answer, ReplicateResponse) and answer.catching_up

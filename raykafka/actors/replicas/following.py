@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from raykafka.actors.replicas.catch_up_writer import CatchUpWriter
+from raykafka.actors.replicas.catching_up import CatchUp, OpenLine
 from raykafka.actors.replicas.followed_partition import FollowedPartition
 from raykafka.actors.replicas.leader_link import Connect, LeaderLink
 from raykafka.actors.replicas.replica import Replica
@@ -26,21 +26,25 @@ class Following:
         self,
         identity: tuple[int, int],
         connect: Connect,
+        open_line: OpenLine,
+        credit_bytes: int,
         clock: Clock,
         turn: asyncio.Lock,
         on_appended: OnAppended,
         on_log_failed: OnLogFailed,
     ) -> None:
-        """``identity`` is broker id and incarnation; ``turn`` is held while a log is cut.
+        """``identity`` is broker id and incarnation; ``credit_bytes`` may be on their way to one
+        partition; ``turn`` is held while a log is cut.
 
         ``on_appended`` sees to it that what was copied is flushed as the topic asks.
         """
         self.identity = identity
+        self.credit_bytes = credit_bytes
         self.clock = clock
         self.on_appended = on_appended
         self.on_log_failed = on_log_failed
         self.throttle = Throttle()
-        self.catch_up = CatchUpWriter(turn, clock)
+        self.catch_up = CatchUp(turn, open_line, clock)
         self._connect = connect
         self._turn = turn
         self._links: dict[Endpoint, LeaderLink] = {}

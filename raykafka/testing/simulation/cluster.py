@@ -74,6 +74,8 @@ class SimulatedCluster:
                 "partition.actors": str(shape.partition_actors),
                 "controller.quorum.voters": str(min(shape.hosts, 3)),
                 "disk.reserve.bytes": "0",
+                # So little that copies are far behind now and then.
+                "replica.fetch.max.bytes": "2048",
                 "replica.lag.time.max.ms": str(shape.lag_ms),
             },
         )

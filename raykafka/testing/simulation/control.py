@@ -20,6 +20,7 @@ from raykafka.actors.ports import (
     PartitionRemoval,
 )
 from raykafka.errors import NetworkError
+from raykafka.testing.simulation.catch_up import SimulatedCatchUpConnector
 from raykafka.testing.simulation.disk import SimulatedDirectory
 from raykafka.testing.simulation.flushing import VirtualFlusher
 from raykafka.testing.simulation.hosts import Host, Process
@@ -103,6 +104,7 @@ class ControlPlane:
                 self.network, process, spec, handlers
             ),
             connector=SimulatedConnector(self.network, process),
+            catch_up_connector=SimulatedCatchUpConnector(self.network, process),
             store_factory=disk.store,
             directory_factory=directory,
             disk_usage=disk.usage,

@@ -1,0 +1,139 @@
+"""Payloads that a thread sends from a file: in their place among the answers, whole or never."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from wire_kit import Echo, Running, wait_until
+
+from raykafka.actors.ports import FileRange, Reply
+from raykafka.errors import ConnectionLostError
+from raykafka.network.serving import ServerConnection
+from raykafka.protocol.messages import (
+    ApiKey,
+    FetchedPartition,
+    FetchRequest,
+    FetchResponse,
+    ProduceRequest,
+)
+
+PARK = FetchRequest([], max_wait_ms=99)
+PUSHED = FetchResponse([FetchedPartition("t", 0)])
+
+
+@pytest.fixture
+def content(tmp_path: Path) -> bytes:
+    data = os.urandom(5_000_000)
+    (tmp_path / "file").write_bytes(data)
+    return data
+
+
+def piece(tmp_path: Path, position: int, size: int) -> FileRange:
+    path = tmp_path / "file"
+    return FileRange(str(path), path.stat().st_ino, position, size)
+
+
+def open_stream(running: Running, echo: Echo, got: list[bytes]) -> tuple[Any, Any]:
+    """A connection whose answers' payloads are kept, and the reply that sends them."""
+    connection = running.connect()
+
+    def keep(answer: Any, payload: memoryview) -> None:
+        got.append(bytes(payload))
+
+    connection.send(ApiKey.FETCH, PARK, (), keep, stream=True)
+    wait_until(lambda: echo.parked, "the session")
+    return connection, echo.parked.pop()
+
+
+def server_side(reply: Reply) -> ServerConnection:
+    assert isinstance(reply.connection, ServerConnection)
+    return reply.connection
+
+
+def test_answers_stay_in_their_order(
+    running: Running, echo: Echo, tmp_path: Path, content: bytes
+) -> None:
+    got: list[bytes] = []
+    connection, reply = open_stream(running, echo, got)
+
+    def answer() -> None:
+        reply(PUSHED, [b"before" * 100_000])  # not written yet when the file is to be sent
+        reply.send_file(PUSHED, piece(tmp_path, 7, 3_000_000))
+        reply(PUSHED, [b"between"])
+        reply.send_file(PUSHED, piece(tmp_path, 4_999_990, 10))
+        reply(PUSHED, [b"after"])
+
+    running.run(answer)
+    while len(got) < 5:
+        assert connection.pump(10_000)
+    expected = [b"before" * 100_000, content[7:3_000_007], b"between", content[-10:], b"after"]
+    assert got == expected
+
+
+def test_a_request_that_comes_meanwhile_is_answered_behind_it(
+    running: Running, echo: Echo, tmp_path: Path, content: bytes
+) -> None:
+    got: list[bytes] = []
+    connection, reply = open_stream(running, echo, got)
+    running.run(lambda: reply.send_file(PUSHED, piece(tmp_path, 0, 5_000_000)))
+    wait_until(lambda: server_side(reply)._file is not None, "the file")
+    connection.send(
+        ApiKey.PRODUCE, ProduceRequest("t", 0, 1), [b"x"], lambda *_: got.append(b"produced")
+    )
+    while len(got) < 2:
+        assert connection.pump(10_000)
+    assert got == [content, b"produced"]
+
+
+def pump_to_the_end(connection: Any) -> None:
+    while connection.pump(10_000):
+        pass
+
+
+@pytest.mark.parametrize("change", ["replaced", "cut", "deleted"])
+def test_a_file_that_is_not_what_it_was_ends_the_connection(
+    running: Running, echo: Echo, tmp_path: Path, content: bytes, change: str
+) -> None:
+    got: list[bytes] = []
+    connection, reply = open_stream(running, echo, got)
+    there = piece(tmp_path, 0, 5_000_000)
+    if change == "replaced":
+        (tmp_path / "other").write_bytes(content)
+        (tmp_path / "other").rename(tmp_path / "file")
+    elif change == "cut":
+        os.truncate(tmp_path / "file", 4_999_999)
+    else:
+        (tmp_path / "file").unlink()
+    running.run(lambda: reply.send_file(PUSHED, there))
+    with pytest.raises(ConnectionLostError):
+        pump_to_the_end(connection)
+    assert got in ([], [b""]), "the stream learns that it has ended, and gets no part"
+    wait_until(lambda: not running.state.connections, "the end of the connection")
+
+
+def test_a_reader_that_goes_away_in_the_middle_leaves_nothing_behind(
+    running: Running, echo: Echo, tmp_path: Path, content: bytes
+) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    connection, reply = open_stream(running, echo, [])
+    for _ in range(10):
+        running.run(lambda: reply.send_file(PUSHED, piece(tmp_path, 0, 5_000_000)))
+    wait_until(lambda: server_side(reply)._file is not None, "the file")
+    connection.close()
+    wait_until(lambda: not running.state.connections, "the end of the connection")
+    wait_until(lambda: len(os.listdir("/proc/self/fd")) <= before, "closed descriptors")
+
+
+def test_a_listener_that_closes_waits_for_no_reader(
+    running: Running, echo: Echo, tmp_path: Path, content: bytes
+) -> None:
+    connection, reply = open_stream(running, echo, [])
+    for _ in range(10):
+        running.run(lambda: reply.send_file(PUSHED, piece(tmp_path, 0, 5_000_000)))
+    wait_until(lambda: server_side(reply)._file is not None, "the file")
+    running.run(running.state.close)
+    with pytest.raises(ConnectionLostError):
+        pump_to_the_end(connection)
