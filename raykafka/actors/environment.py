@@ -17,13 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from raykafka.actors.ports import (
-    CatchUpConnector,
-    CatchUpLine,
-    Connector,
-    ListenerFactory,
-    PeerConnection,
-)
+from raykafka.actors.lines import CatchUpConnector, CatchUpLine
+from raykafka.actors.ports import Connector, ListenerFactory, PeerConnection
 from raykafka.clock import Clock
 from raykafka.errors import ConnectionLostError, RaykafkaError
 from raykafka.model import Endpoint

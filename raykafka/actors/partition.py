@@ -15,11 +15,11 @@ from raykafka.actors.coordinating.host import CoordinatorHost
 from raykafka.actors.coordinating.kind import CoordinatorContext
 from raykafka.actors.coordinating.kinds import service_kinds
 from raykafka.actors.environment import Environment
+from raykafka.actors.lines import CatchUpLine
 from raykafka.actors.peers import Peers
 from raykafka.actors.ports import (
     ActorStarted,
     AssignmentResult,
-    CatchUpLine,
     Handler,
     Listener,
     PartitionActorSpec,

@@ -18,6 +18,7 @@ from raykafka.config.definition import (
     one_of,
     render,
 )
+from raykafka.config.replication import REPLICATION_KEYS
 from raykafka.config.topic import DEFAULT_TOPIC, TOPIC, TopicConfig
 from raykafka.errors import InvalidConfigError
 
@@ -152,30 +153,12 @@ _OWN_BROKER_KEYS = (
         dynamic=False,
     ),
     ConfigKey(
-        "follower.replication.throttled.rate",
-        ConfigType.INT,
-        -1,
-        Importance.MEDIUM,
-        "Bytes per second that a broker may receive for replicas that are not in sync, as those a "
-        "reassignment adds; its partition actors share them. -1: no limit.",
-        at_least(-1),
-    ),
-    ConfigKey(
         "leader.imbalance.check.interval.seconds",
         ConfigType.INT,
         300,
         Importance.LOW,
         "Seconds between two looks for partitions that their preferred leader does not lead.",
         at_least(1),
-    ),
-    ConfigKey(
-        "leader.replication.throttled.rate",
-        ConfigType.INT,
-        -1,
-        Importance.MEDIUM,
-        "Bytes per second that a broker may send to replicas that are not in sync; its partition "
-        "actors share them. -1: no limit.",
-        at_least(-1),
     ),
     ConfigKey(
         "listener.host",
@@ -291,25 +274,6 @@ _OWN_BROKER_KEYS = (
         dynamic=False,
     ),
     ConfigKey(
-        "replica.fetch.max.bytes",
-        ConfigType.INT,
-        8 * _MIB,
-        Importance.MEDIUM,
-        "Bytes of one partition that may be on their way to a follower. One that lacks more than "
-        "that is brought up to date from the leader's files first. Kafka's default is 1 MiB.",
-        at_least(1024),
-        dynamic=False,
-    ),
-    ConfigKey(
-        "replica.lag.time.max.ms",
-        ConfigType.INT,
-        10_000,
-        Importance.HIGH,
-        "Milliseconds that a follower may lack something its leader has before it leaves the ISR.",
-        at_least(100),
-        dynamic=False,
-    ),
-    ConfigKey(
         "socket.request.max.bytes",
         ConfigType.INT,
         100 * _MIB,
@@ -323,6 +287,7 @@ _OWN_BROKER_KEYS = (
 BROKER: Final = ConfigTable(
     "broker",
     _OWN_BROKER_KEYS
+    + REPLICATION_KEYS
     + COORDINATOR_KEYS
     + tuple(_default_of_topics(key) for key in TOPIC if key.name in _BROKER_NAME_OF),
 )

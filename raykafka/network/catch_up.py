@@ -10,7 +10,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from raykafka.actors.ports import CatchUpCourse
+from raykafka.actors.lines import CatchUpCourse
 from raykafka.errors import ConnectionLostError, ProtocolError, RaykafkaError, RequestTimedOutError
 from raykafka.model import Endpoint
 from raykafka.network.client import Connection
@@ -24,7 +24,7 @@ ANSWER_TIMEOUT_MS: Final = 10_000
 
 
 class TcpCatchUpLine:
-    """``actors.ports.CatchUpLine`` over TCP; made by ``connect_catch_up``."""
+    """``actors.lines.CatchUpLine`` over TCP; made by ``connect_catch_up``."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, "catch-up-line", initializer=give_way)
@@ -99,7 +99,7 @@ class TcpCatchUpLine:
 async def connect_catch_up(
     endpoint: Endpoint, secret: bytes, *, client_id: str, timeout_s: float
 ) -> TcpCatchUpLine:
-    """``actors.ports.CatchUpConnector`` over TCP."""
+    """``actors.lines.CatchUpConnector`` over TCP."""
     line = TcpCatchUpLine()
     try:
         await line.open(endpoint, secret, client_id, timeout_s)

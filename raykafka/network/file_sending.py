@@ -17,7 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from raykafka.actors.ports import FileRange
+from raykafka.actors.lines import FileRange
 from raykafka.network.socket_io import SEND_STALL_MS
 from raykafka.priority import give_way
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from raykafka.actors.ports import Buffer, FileRange
+from raykafka.actors.lines import FileRange
+from raykafka.actors.ports import Buffer
 from raykafka.protocol.messages import Message
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class ServerReply:
         self.connection.send(self.correlation_id, response, payload)
 
     def send_file(self, response: Message, file: FileRange) -> None:
-        """Write one frame whose payload is in a file; see ``actors.ports.FileReply``."""
+        """Write one frame whose payload is in a file; see ``actors.lines.FileReply``."""
         self.connection.send_file(self.correlation_id, response, file)
 
     @property

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, cast
 
-from raykafka.actors.ports import Buffer, FileRange
+from raykafka.actors.lines import FileRange
+from raykafka.actors.ports import Buffer
 from raykafka.errors import (
     ClusterAuthorizationFailedError,
     InvalidRequestError,

@@ -10,7 +10,8 @@ import pytest
 from partition_kit import TOPIC, until
 from replica_kit import Brokers, play, produced
 
-from raykafka.actors.ports import CatchUpCourse, FileRange, PeerConnection
+from raykafka.actors.lines import CatchUpCourse, FileRange
+from raykafka.actors.ports import PeerConnection
 from raykafka.actors.replicas.catching_up import CatchUp
 from raykafka.errors import DiskFullError
 from raykafka.network.catch_up import TcpCatchUpLine

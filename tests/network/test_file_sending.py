@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from wire_kit import Echo, Running, wait_until
 
-from raykafka.actors.ports import FileRange, Reply
+from raykafka.actors.lines import FileRange
+from raykafka.actors.ports import Reply
 from raykafka.errors import ConnectionLostError
 from raykafka.network.serving import ServerConnection
 from raykafka.protocol.messages import (

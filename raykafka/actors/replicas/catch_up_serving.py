@@ -10,7 +10,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from raykafka.actors.ports import FileRange, FileReply, Reply
+from raykafka.actors.lines import FileRange, FileReply
+from raykafka.actors.ports import Reply
 from raykafka.actors.replicas.reading import PartitionReader
 from raykafka.actors.replicas.replica import Replica
 from raykafka.actors.replicas.replica_set import ReplicaSet

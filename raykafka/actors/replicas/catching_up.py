@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final, Protocol, TypeAlias
 
-from raykafka.actors.ports import CatchUpCourse, CatchUpLine
+from raykafka.actors.lines import CatchUpCourse, CatchUpLine
 from raykafka.clock import Clock
 from raykafka.errors import RaykafkaError, UnknownServerError
 from raykafka.model import Endpoint

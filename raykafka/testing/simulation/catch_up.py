@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-from raykafka.actors.ports import CatchUpCourse, PeerConnection
+from raykafka.actors.lines import CatchUpCourse
+from raykafka.actors.ports import PeerConnection
 from raykafka.actors.timeouts import within
 from raykafka.errors import RaykafkaError
 from raykafka.model import Endpoint

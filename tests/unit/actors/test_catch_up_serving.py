@@ -17,7 +17,7 @@ from partition_kit import (
     until,
 )
 
-from raykafka.actors.ports import FileRange
+from raykafka.actors.lines import FileRange
 from raykafka.errors import (
     FencedLeaderEpochError,
     NotLeaderOrFollowerError,

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from partition_kit import until
 
-from raykafka.actors.ports import CatchUpCourse
+from raykafka.actors.lines import CatchUpCourse
 from raykafka.actors.replicas import catching_up
 from raykafka.actors.replicas.catching_up import CatchUp
 from raykafka.errors import ConnectionLostError, DiskFullError, RaykafkaError
