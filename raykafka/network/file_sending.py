@@ -21,7 +21,8 @@ from raykafka.actors.lines import FileRange
 from raykafka.network.socket_io import SEND_STALL_MS
 from raykafka.priority import give_way
 
-THREADS: Final = 2
+THREADS: Final = 4
+"""At most, so that a follower that hangs does not hold up the others."""
 _RETRY_S: Final = 0.001
 """Between two looks whether the transport has written what came before."""
 

@@ -73,7 +73,9 @@ class CatchUpRequest(Message, frozen=True):
 
 
 class CatchUpResponse(Message, frozen=True):
-    """The batches stand in the payload; there are none where the follower has to open a stream."""
+    """The batches stand in the payload; where there are none the follower opens a stream, or asks
+    again after ``throttle_ms``.
+    """
 
     high_watermark: int = -1
     log_start_offset: int = -1
@@ -81,6 +83,8 @@ class CatchUpResponse(Message, frozen=True):
     """Where the last batch ends."""
     sizes: list[int] = []
     """Sizes of the batches in the payload, in order."""
+    throttle_ms: int = 0
+    """Over 0 there are no batches: the leader may send some only after that time."""
     error_code: int = 0
     error_message: str = ""
 

@@ -404,7 +404,7 @@ RESPONSES: dict[ApiKey, tuple[Message, bytes]] = {
         ),
         b"",
     ),
-    ApiKey.CATCH_UP: (CatchUpResponse(1100, 10, 1002, [1, 1], **FAILED), b"\x07\x08"),
+    ApiKey.CATCH_UP: (CatchUpResponse(1100, 10, 1002, [1, 1], 5, **FAILED), b"\x07\x08"),
     ApiKey.FAIL_REPLICAS: (FailReplicasResponse(**FAILED), b""),
     ApiKey.ALTER_PARTITION_REASSIGNMENTS: (
         AlterPartitionReassignmentsResponse([PartitionResult("flights", 1, **FAILED)], **FAILED),

@@ -12,7 +12,6 @@ from replica_kit import Brokers, play, produced
 
 from raykafka.actors.lines import CatchUpCourse, FileRange
 from raykafka.actors.ports import PeerConnection
-from raykafka.actors.replicas.catching_up import CatchUp
 from raykafka.errors import DiskFullError
 from raykafka.network.catch_up import TcpCatchUpLine
 from raykafka.network.serving import ServerConnection
@@ -191,6 +190,7 @@ def test_a_follower_that_falls_far_behind_on_an_open_stream_catches_up(
         followed = following._followed[brokers.replica(2)]
         acknowledge = followed.acknowledge
         monkeypatch.setattr(followed, "acknowledge", lambda: None)
+        await produced(leader, bytes(20_000), epoch=1, acks=1)  # or it would be back in sync
         await brokers.lead(0, 1, isr=[0, 1])
         for _ in range(20):
             await produced(leader, bytes(20_000), epoch=1)
@@ -371,23 +371,16 @@ def test_copies_of_two_leaders_take_turns(tmp_path: Path, monkeypatch: pytest.Mo
             for number, leader in enumerate(leaders):
                 await produced(leader, bytes(20_000), epoch=1, partition=number)
         await brokers.start(2)
-        at_once, most = set[CatchUp](), []
-        run = TcpCatchUpLine.run
-
-        async def counted(line: TcpCatchUpLine, course: CatchUpCourse) -> None:
-            catch_up = brokers.actors[2]._parts.following.catch_up  # type: ignore[union-attr]
-            assert catch_up not in at_once
-            at_once.add(catch_up)
-            most.append(len(catch_up._tasks))
-            await run(line, course)
-            at_once.discard(catch_up)
-
-        monkeypatch.setattr(TcpCatchUpLine, "run", counted)
+        line = HeldLine(monkeypatch)
         for number in (0, 1):
             await brokers.lead(number, 1, isr=[0, 1], partitions=[number])
+        catch_up = brokers.actors[2]._parts.following.catch_up  # type: ignore[union-attr]
+        await until(lambda: len(catch_up._tasks) == 2 and catch_up._lock.locked())
+        assert line.waiting == 1
+        line.go.set()
         for number in (0, 1):
             await brokers.settled(0, 1, 2, partition=number)
-        assert max(most) == 2
+        assert line.waiting >= 2
         for leader in leaders:
             leader.close()
 

@@ -6,8 +6,7 @@ the log goes on. It is not verified here, the follower does that with every batc
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+import math
 from typing import Any
 
 from raykafka.actors.lines import FileRange, FileReply
@@ -52,11 +51,18 @@ class CatchUpHandler:
             )
         stretch = self._find(replica, request)
         if stretch is None:
-            reply(CatchUpResponse(replica.high_watermark, replica.log.log_start_offset))
-        elif stretch.file is not None and isinstance(reply, FileReply):
-            file, size = stretch.file, sum(stretch.sizes)
+            reply(_answer(replica))
+            return
+        wait_s = self._throttle.wait(now_ms)
+        if wait_s > 0:
+            reply(_answer(replica, throttle_ms=math.ceil(wait_s * 1000)))
+            return
+        size = sum(stretch.sizes)
+        self._throttle.take(size, now_ms)
+        if stretch.file is not None and isinstance(reply, FileReply):
+            file = stretch.file
             piece = FileRange(file.path, file.inode, stretch.position, size)
-            self._at_its_rate(size, reply.send_file, _answer(replica, stretch), piece)
+            reply.send_file(_answer(replica, stretch), piece)
         else:
             self._send_read(replica, request, stretch, reply)
 
@@ -80,8 +86,7 @@ class CatchUpHandler:
             except RaykafkaError as error:
                 reply(ErrorResponse(error.code, error.message))
             else:
-                size = sum(stretch.sizes)
-                self._at_its_rate(size, reply, _answer(replica, stretch), batches)
+                reply(_answer(replica, stretch), batches)
 
         load = replica.log.cold(request.offset, **bounds)
         if load is None:
@@ -89,15 +94,11 @@ class CatchUpHandler:
         else:
             self._reader.load(load, send)
 
-    def _at_its_rate(self, size: int, send: Callable[..., None], *args: Any) -> None:
-        pause_s = self._throttle.take(size, self._clock.monotonic_ms())
-        if pause_s > 0:
-            asyncio.get_running_loop().call_later(pause_s, send, *args)
-        else:
-            send(*args)
 
-
-def _answer(replica: Replica, stretch: Stretch) -> CatchUpResponse:
+def _answer(
+    replica: Replica, stretch: Stretch | None = None, throttle_ms: int = 0
+) -> CatchUpResponse:
+    next_offset, sizes = (-1, []) if stretch is None else (stretch.next_offset, stretch.sizes)
     return CatchUpResponse(
-        replica.high_watermark, replica.log.log_start_offset, stretch.next_offset, stretch.sizes
+        replica.high_watermark, replica.log.log_start_offset, next_offset, sizes, throttle_ms
     )

@@ -89,8 +89,9 @@ class Turn(CatchUpCourse):
     def next(self, answer: CatchUpResponse, size: int) -> CatchUpRequest | None:
         """See ``CatchUpCourse``."""
         self.size += size
-        self.pause_s = self.copy.pause_for(size)
-        self.is_through = not size or answer.next_offset >= answer.high_watermark
+        self.pause_s = max(self.copy.pause_for(size), answer.throttle_ms / 1000)
+        is_end = not size or answer.next_offset >= answer.high_watermark
+        self.is_through = is_end and not answer.throttle_ms
         is_over = self.must_end or self._clock.monotonic_ms() >= self._end_ms
         if self.is_through or self.pause_s or is_over or self.size >= self._share:
             return None
@@ -163,8 +164,11 @@ class CatchUp:
     async def close(self) -> None:
         """Return when nothing is written any more; every copy has ended before."""
         self._closed = True
-        self._end_soon()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        tasks = list(self._tasks.values())
+        async with self.first_turn():  # nothing is written now, and nothing will be
+            for task in tasks:
+                task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self, endpoint: Endpoint) -> None:
         """Until nothing waits for this leader."""

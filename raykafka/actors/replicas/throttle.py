@@ -17,6 +17,10 @@ class Throttle:
         self._free_ms = 0.0
         """Monotonic time at which everything let through so far is paid for."""
 
+    def wait(self, now_ms: int) -> float:
+        """Seconds until what was let through is paid for; 0 where something may follow now."""
+        return 0.0 if self.rate < 0 else max(0.0, (self._free_ms - now_ms) / 1000)
+
     def take(self, size: int, now_ms: int) -> float:
         """Let ``size`` bytes through; seconds to wait before more may follow."""
         if self.rate < 0:

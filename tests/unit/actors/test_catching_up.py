@@ -76,9 +76,11 @@ class Line:
         copies: dict[str, Copy],
         each: Callable[[], Awaitable[None]],
         stalls: Callable[[], bool],
+        throttle_ms: Callable[[], int],
     ) -> None:
         self.closed = asyncio.Event()
         self._stalls = stalls
+        self._throttle_ms = throttle_ms
         self._copies = copies
         self._each = each
 
@@ -90,9 +92,10 @@ class Line:
                 await self.closed.wait()
             if self.closed.is_set():
                 raise ConnectionLostError("closed")
-            committed = self._copies[request.topic_id].committed
-            payload = RECORD if request.offset < committed else b""
-            answer = CatchUpResponse(committed, 0, request.offset + bool(payload), [10])
+            committed, throttle_ms = self._copies[request.topic_id].committed, self._throttle_ms()
+            payload = RECORD if request.offset < committed and not throttle_ms else b""
+            following = request.offset + bool(payload)
+            answer = CatchUpResponse(committed, 0, following, [10], throttle_ms)
             request = course.next(answer, len(payload))
             course.write(answer, memoryview(payload))
 
@@ -109,6 +112,7 @@ class World:
         self.lines: list[Line] = []
         self.unreachable = False
         self.stalls = False
+        self.throttled: list[int] = []
         self.go = asyncio.Event()
         self.go.set()
         self.catch_up = CatchUp(self.turn, self._open, self.clock)
@@ -120,8 +124,11 @@ class World:
     async def _open(self, endpoint: Endpoint) -> Line:
         if self.unreachable:
             raise ConnectionLostError("nobody there")
-        self.lines.append(Line(self.copies, self._each, lambda: self.stalls))
+        self.lines.append(Line(self.copies, self._each, lambda: self.stalls, self._throttle_ms))
         return self.lines[-1]
+
+    def _throttle_ms(self) -> int:
+        return self.throttled.pop(0) if self.throttled else 0
 
     async def _each(self) -> None:
         self.clock.advance(1)
@@ -190,6 +197,18 @@ def test_who_is_throttled_lets_the_others_go_first() -> None:
         await slow.caught_up.wait()
         assert world.story[:4] == ["slow begins", "slow ends", "quick begins", "quick ends"]
         assert (slow.end, quick.end) == (2, 5)
+
+    play(scenario)
+
+
+def test_a_leader_that_is_throttled_is_asked_again_later() -> None:
+    async def scenario(world: World) -> None:
+        copy = world.copy("copy", 3)
+        world.throttled = [20, 0, 20, 20, 0, 0]
+        world.catch_up.add(copy)
+        await copy.caught_up.wait()
+        assert (copy.end, copy.result) == (3, [None])
+        assert world.story.count("copy begins") == 4
 
     play(scenario)
 
