@@ -54,6 +54,9 @@ class CatchUpLine(Protocol):
         ``ConnectionLostError``. After an error the line has to be closed.
         """
 
+    def progress(self) -> object:
+        """Another value whenever something has come in."""
+
     def close(self) -> None:
         """End the connection; a course on the way ends with ``ConnectionLostError``."""
 

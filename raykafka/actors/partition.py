@@ -190,7 +190,7 @@ class PartitionActor:
         channel = ControllerChannel(
             self.spec, config, environment.connector, clock, self._lease, self._replaced.set
         )
-        high_watermarks, wake, turn = HighWatermarks(loop), WakeQueue(loop), asyncio.Lock()
+        high_watermarks, wake = HighWatermarks(loop), WakeQueue(loop)
         flusher = self._make_flusher(lambda replica: following.acknowledge(replica))
         following = Following(
             (self.spec.broker_id, self.spec.incarnation),
@@ -198,7 +198,6 @@ class PartitionActor:
             self._open_line,
             config.replica_fetch_max_bytes,
             clock,
-            turn,
             flusher.on_appended,
             self._on_log_failed,
         )
@@ -232,7 +231,8 @@ class PartitionActor:
             self.spec.broker_id,
             intact=self._directory.is_intact(),
         )
-        upkeep = Upkeep(replicas, flusher, clock, turn, config.log_retention_check_interval_ms)
+        turn, check_ms = following.catch_up.first_turn, config.log_retention_check_interval_ms
+        upkeep = Upkeep(replicas, flusher, clock, turn, check_ms)
         upkeep.start()
         channel.start()
         self._parts = _Parts(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from raykafka.config.definition import ConfigKey, ConfigType, Importance, at_least
+from raykafka.config.definition import ConfigKey, ConfigType, Importance, at_least, between
 
 _MIB: Final = 1 << 20
 
@@ -34,7 +34,7 @@ REPLICATION_KEYS: Final = (
         Importance.MEDIUM,
         "Bytes of one partition that may be on their way to a follower. One that lacks more than "
         "that is brought up to date from the leader's files first. Kafka's default is 1 MiB.",
-        at_least(1024),
+        between(1024, 64 * _MIB),
         dynamic=False,
     ),
     ConfigKey(

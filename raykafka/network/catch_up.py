@@ -7,6 +7,7 @@ no part in it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -19,8 +20,8 @@ from raykafka.protocol import auth
 from raykafka.protocol.messages import ApiKey, Message
 from raykafka.protocol.replication_messages import CatchUpRequest, CatchUpResponse
 
-ANSWER_TIMEOUT_MS: Final = 10_000
-"""For a whole answer; also a slow network brings some megabytes in that time."""
+SILENCE_MS: Final = 10_000
+"""After this long without a byte the line is given up."""
 
 
 class TcpCatchUpLine:
@@ -44,8 +45,13 @@ class TcpCatchUpLine:
         self._closed = True
         if self._connection is not None:
             self._connection.interrupt()  # the thread may wait for an answer
-        self._thread.submit(self._close)
+        with contextlib.suppress(RuntimeError):  # no thread can be started: none has to be ended
+            self._thread.submit(self._close)
         self._thread.shutdown(wait=False)
+
+    def progress(self) -> object:
+        """See the port."""
+        return None if self._connection is None else self._connection.progress
 
     async def open(
         self, endpoint: Endpoint, secret: bytes, client_id: str, timeout_s: float
@@ -79,8 +85,10 @@ class TcpCatchUpLine:
         if request is not None:
             ask(request)
         while request is not None:
-            if not answers and not connection.pump(ANSWER_TIMEOUT_MS):
-                raise RequestTimedOutError(f"no answer to CATCH_UP in {ANSWER_TIMEOUT_MS} ms")
+            while not answers:
+                before = connection.progress
+                if not connection.pump(SILENCE_MS) and connection.progress == before:
+                    raise RequestTimedOutError(f"nothing came of a leader in {SILENCE_MS} ms")
             answer, payload = answers.pop()
             if isinstance(answer, RaykafkaError):
                 raise answer

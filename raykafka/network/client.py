@@ -150,6 +150,11 @@ class Connection(FrameReceiver):
         """Whether the connection has ended, by either side."""
         return self._failure is not None
 
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Another value whenever something of a large answer has come in. Thread-safe."""
+        return self._last_id, self._filled
+
     def fileno(self) -> int:
         """The socket's descriptor, to wait for it beside others; readable means: call ``pump``."""
         return self._socket.fileno()

@@ -18,12 +18,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from raykafka.actors.lines import FileRange
-from raykafka.network.socket_io import SEND_STALL_MS
 from raykafka.priority import give_way
 
-THREADS: Final = 4
-"""At most, so that a follower that hangs does not hold up the others."""
+THREADS: Final = 16
+"""At most; a follower that hangs holds one of them for ``STALL_MS``."""
+STALL_MS: Final = 5_000
+"""A peer that takes no byte for this long is given up."""
 _RETRY_S: Final = 0.001
+_LONGEST_RETRY_S: Final = 0.1
 """Between two looks whether the transport has written what came before."""
 
 
@@ -73,25 +75,31 @@ class OutgoingFile:
             with contextlib.suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread
 
-    def _start(self) -> None:
+    def _start(self, pause_s: float = _RETRY_S) -> None:
         if self._cancelled:
             return
         if self._transport.get_write_buffer_size():
-            asyncio.get_running_loop().call_later(_RETRY_S, self._start)
+            loop = asyncio.get_running_loop()
+            loop.call_later(pause_s, self._start, min(2 * pause_s, _LONGEST_RETRY_S))
             return
         try:
             descriptor = os.dup(self._transport.get_extra_info("socket").fileno())
-        except OSError as error:
-            self._on_sent(error)
+            self._socket = socket.socket(fileno=descriptor)
+            send = functools.partial(_send, self._socket, self._head, self._file)
+            sending = self._sender.submit(send)
+        except (OSError, RuntimeError) as error:  # no descriptor or no thread is left
+            self._close()
+            asyncio.get_running_loop().call_soon(self._on_sent, error)
             return
-        self._socket = socket.socket(fileno=descriptor)
-        send = functools.partial(_send, self._socket, self._head, self._file)
-        self._sender.submit(send).add_done_callback(self._on_done)
+        sending.add_done_callback(self._on_done)
 
-    def _on_done(self, future: asyncio.Future[None]) -> None:
+    def _close(self) -> None:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+    def _on_done(self, future: asyncio.Future[None]) -> None:
+        self._close()
         failure = None if future.cancelled() else future.exception()
         if not self._cancelled:
             self._on_sent(failure)
@@ -129,5 +137,5 @@ _MORE: Final[int] = getattr(socket, "MSG_MORE", 0)
 
 
 def _wait(poller: select.poll) -> None:
-    if not poller.poll(SEND_STALL_MS):
-        raise TimeoutError(f"the peer took no byte for {SEND_STALL_MS // 1000} s")
+    if not poller.poll(STALL_MS):
+        raise TimeoutError(f"the peer took no byte for {STALL_MS // 1000} s")

@@ -24,12 +24,19 @@ logger = logging.getLogger(__name__)
 OpenLine: TypeAlias = Callable[[Endpoint], Awaitable[CatchUpLine]]
 
 _TURN_MS: Final = 250
-"""After this long others may have the turn: other leaders' copies, the upkeep of the log."""
+"""After this long another leader's copies may have the turn."""
+_LOOK_S: Final = 0.1
+"""Between two looks whether something comes in."""
+_SILENT_LOOKS: Final = 10
+"""A leader of whom nothing came in so many looks loses its turn when the time is up; at the next
+look already where somebody is in a hurry."""
+_ANSWER_S: Final = 0.1
+"""What is asked for at once should come in about this time."""
+_FIRST_BYTES: Final = 256 << 10
+_FEWEST_BYTES: Final = 64 << 10
 _SHARE_BYTES: Final = 512 << 20
 """What one partition gets before others of its leader: who is through is in sync sooner than if all
 were copied side by side."""
-_HURRY_S: Final = 0.1
-"""How long who is in a hurry waits for an answer that may never come."""
 
 
 class FarBehind(Protocol):
@@ -38,8 +45,8 @@ class FarBehind(Protocol):
     endpoint: Endpoint
     """Of its leader."""
 
-    def catch_up_request(self, offset: int = -1) -> CatchUpRequest | None:
-        """What to ask for from ``offset`` on, by default the log's end; None when it is over."""
+    def catch_up_request(self, offset: int, max_bytes: int) -> CatchUpRequest | None:
+        """What to ask for from ``offset`` on, -1 for the log's end; None when it is over."""
 
     def pause_for(self, size: int) -> float:
         """Seconds to wait when ``size`` bytes have come, before more may."""
@@ -60,11 +67,24 @@ class FarBehind(Protocol):
         """There is nothing more to catch up with, or it failed."""
 
 
+class Pace:
+    """How much is asked of one leader at once: the time for it should be short, whatever it is."""
+
+    def __init__(self) -> None:
+        self.max_bytes = _FIRST_BYTES
+
+    def note(self, size: int, elapsed_ms: int) -> None:
+        """``size`` bytes have come in that time."""
+        if size:
+            fitting = int(size * 1000 * _ANSWER_S) // max(elapsed_ms, 1)
+            self.max_bytes = max(_FEWEST_BYTES, fitting)
+
+
 class Turn(CatchUpCourse):
     """What one copy does in its turn."""
 
-    def __init__(self, copy: FarBehind, clock: Clock, share: int) -> None:
-        """It ends when ``share`` bytes were asked for."""
+    def __init__(self, copy: FarBehind, clock: Clock, pace: Pace, share: int) -> None:
+        """It ends when ``share`` bytes have come."""
         self.copy = copy
         self.size = 0
         """Bytes that came."""
@@ -75,51 +95,66 @@ class Turn(CatchUpCourse):
         self.failure: RaykafkaError | None = None
         """Why the last answer was not appended."""
         self.is_through = False
+        self.is_writing = False
         self.must_end = False
         self._clock = clock
+        self._pace = pace
         self._share = share
-        self._end_ms = clock.monotonic_ms() + _TURN_MS
+        self._answered_ms = clock.monotonic_ms()
+        self._end_ms = self._answered_ms + _TURN_MS
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether its time is up."""
+        return self._clock.monotonic_ms() >= self._end_ms
 
     def first(self) -> CatchUpRequest | None:
         """See ``CatchUpCourse``."""
-        request = self.copy.catch_up_request()
-        self.is_through = request is None
-        return request
+        return self._request(-1)
 
     def next(self, answer: CatchUpResponse, size: int) -> CatchUpRequest | None:
         """See ``CatchUpCourse``."""
+        now_ms = self._clock.monotonic_ms()
+        self._pace.note(size, now_ms - self._answered_ms)
+        self._answered_ms = now_ms
         self.size += size
         self.pause_s = max(self.copy.pause_for(size), answer.throttle_ms / 1000)
         is_end = not size or answer.next_offset >= answer.high_watermark
         self.is_through = is_end and not answer.throttle_ms
-        is_over = self.must_end or self._clock.monotonic_ms() >= self._end_ms
-        if self.is_through or self.pause_s or is_over or self.size >= self._share:
+        is_over = self.must_end or self.is_overdue or self.size >= self._share
+        if self.is_through or self.pause_s or is_over:
             return None
-        request = self.copy.catch_up_request(answer.next_offset)
-        self.is_through = request is None
-        return request
+        return self._request(answer.next_offset)
 
     def write(self, answer: CatchUpResponse, payload: memoryview) -> None:
         """See ``CatchUpCourse``."""
         if not payload:
             return
+        self.is_writing = True
         try:
             self.copy.append(answer, payload)
         except RaykafkaError as error:
             self.failure = error
             raise
+        finally:
+            self.is_writing = False
         self.appended += len(payload)
         self.last = answer
+
+    def _request(self, offset: int) -> CatchUpRequest | None:
+        request = self.copy.catch_up_request(offset, self._pace.max_bytes)
+        self.is_through = request is None
+        return request
 
 
 class CatchUp:
     """All copies of one actor that are far behind."""
 
-    def __init__(self, turn: asyncio.Lock, open_line: OpenLine, clock: Clock) -> None:
-        """``turn`` is held while a log is written, as by everybody who changes logs in threads."""
-        self._lock = turn
+    def __init__(self, open_line: OpenLine, clock: Clock) -> None:
         self._open_line = open_line
         self._clock = clock
+        self._lock = asyncio.Lock()
+        """Held while a log is changed in a thread."""
         self._queues: dict[Endpoint, deque[FarBehind]] = {}
         self._tasks: dict[Endpoint, asyncio.Task[None]] = {}
         self._running: tuple[CatchUpLine, Turn] | None = None
@@ -138,9 +173,10 @@ class CatchUp:
 
     @contextlib.asynccontextmanager
     async def first_turn(self) -> AsyncIterator[None]:
-        """The turn, for somebody who is in a hurry."""
+        """The turn of somebody who changes a log and does not catch up: it comes next."""
         self._hurried += 1
-        self._end_soon()
+        if self._running is not None:
+            self._running[1].must_end = True
         try:
             await self._lock.acquire()
         finally:
@@ -149,17 +185,6 @@ class CatchUp:
             yield
         finally:
             self._lock.release()
-
-    def _end_soon(self) -> None:
-        """Let the turn end with the answer that is on its way, or without it."""
-        if self._running is not None:
-            line, turn = self._running
-            turn.must_end = True
-            asyncio.get_running_loop().call_later(_HURRY_S, self._break_off, line, turn)
-
-    def _break_off(self, line: CatchUpLine, turn: Turn) -> None:
-        if self._running == (line, turn):
-            line.close()
 
     async def close(self) -> None:
         """Return when nothing is written any more; every copy has ended before."""
@@ -172,41 +197,40 @@ class CatchUp:
 
     async def _run(self, endpoint: Endpoint) -> None:
         """Until nothing waits for this leader."""
-        queue = self._queues[endpoint]
+        queue, pace = self._queues[endpoint], Pace()
         try:
             while queue:
                 try:
                     line = await self._open_line(endpoint)
-                except RaykafkaError as error:
+                except Exception as error:  # noqa: BLE001  # they must hear of it, whatever it is
                     while queue:
-                        queue.popleft().on_caught_up(error)
+                        queue.popleft().on_caught_up(_expected(error))
                     return
                 try:
-                    await self._use(line, queue)
+                    await self._use(line, pace, queue)
                 finally:
                     line.close()
         finally:
             del self._queues[endpoint], self._tasks[endpoint]
 
-    async def _use(self, line: CatchUpLine, queue: deque[FarBehind]) -> None:
+    async def _use(self, line: CatchUpLine, pace: Pace, queue: deque[FarBehind]) -> None:
         """Until the queue is empty, or an answer may still be on its way that nobody wants."""
         while queue:
             copy = queue.popleft()
             try:
-                await self._copy(line, copy)
-            except RaykafkaError as error:
-                copy.on_caught_up(error)
-                return
-            except Exception as error:
-                logger.exception("a copy could not catch up")
-                copy.on_caught_up(UnknownServerError(f"it could not catch up: {error!r}"))
+                await self._copy(line, pace, copy)
+            except Exception as error:  # noqa: BLE001  # the others go on
+                copy.on_caught_up(_expected(error))
                 return
 
-    async def _copy(self, line: CatchUpLine, copy: FarBehind) -> None:
+    async def _copy(self, line: CatchUpLine, pace: Pace, copy: FarBehind) -> None:
         """Copy until the leader has no more, or others of its copies shall go on."""
         share = _SHARE_BYTES
         while share > 0:
-            turn = await self._take_turn(line, copy, share)
+            async with self._lock:
+                turn = Turn(copy, self._clock, pace, share)
+                if not self._hurried:
+                    await self._take(line, turn)
             share -= turn.size
             if turn.is_through:
                 copy.on_caught_up(None)
@@ -214,22 +238,42 @@ class CatchUp:
             if turn.pause_s:
                 asyncio.get_running_loop().call_later(turn.pause_s, self.add, copy)
                 return
+            await asyncio.sleep(0)  # who waits for the lock gets it
         self.add(copy)
 
-    async def _take_turn(self, line: CatchUpLine, copy: FarBehind, share: int) -> Turn:
-        async with self._lock:
-            turn = Turn(copy, self._clock, share)
-            if self._hurried:
-                return turn  # the others go first
-            self._running = line, turn
-            copy.on_turn(begins=True)
-            try:
-                await line.run(turn)
-            finally:
-                self._running = None
-                copy.on_turn(begins=False)
-                if turn.last is not None:
-                    copy.on_appended(turn.last, turn.appended)
-                if turn.failure is not None:
-                    copy.on_append_failed(turn.failure)
-        return turn
+    async def _take(self, line: CatchUpLine, turn: Turn) -> None:
+        """Let threads write until the turn ends."""
+        copy = turn.copy
+        self._running = line, turn
+        self._watch(line, turn)
+        copy.on_turn(begins=True)
+        try:
+            await line.run(turn)
+        finally:
+            self._running = None
+            copy.on_turn(begins=False)
+            if turn.last is not None:
+                copy.on_appended(turn.last, turn.appended)
+            if turn.failure is not None:
+                copy.on_append_failed(turn.failure)
+
+    def _watch(
+        self, line: CatchUpLine, turn: Turn, seen: object = None, silent_looks: int = 0
+    ) -> None:
+        """Break off a turn that others wait for, where nothing comes in."""
+        if self._running != (line, turn):
+            return
+        progress = line.progress()
+        silent_looks = 0 if progress != seen or turn.is_writing else silent_looks + 1
+        if (silent_looks and turn.must_end) or (silent_looks >= _SILENT_LOOKS and turn.is_overdue):
+            line.close()
+        else:
+            loop = asyncio.get_running_loop()
+            loop.call_later(_LOOK_S, self._watch, line, turn, progress, silent_looks)
+
+
+def _expected(error: Exception) -> RaykafkaError:
+    if isinstance(error, RaykafkaError):
+        return error
+    logger.error("a copy could not catch up", exc_info=error)
+    return UnknownServerError(f"it could not catch up: {error!r}")

@@ -50,6 +50,7 @@ class ReplicaStream:
         "_forget",
         "_handler",
         "_loaded",
+        "_looked_at",
         "_next_offset",
         "_reply",
         "_sent_bytes",
@@ -80,6 +81,8 @@ class ReplicaStream:
         self._credit = request.credit_bytes
         self._next_offset = request.offset
         self._sent_bytes = 0
+        self._looked_at = 0
+        """Bytes sent when it is looked next whether the follower is far behind."""
         self._acked_bytes = 0
         self._unpaid_bytes = 0
         """What of the window of its connection this stream has taken."""
@@ -190,13 +193,24 @@ class ReplicaStream:
         return True
 
     def _is_far_behind(self) -> bool:
-        """Whether the follower lacks more committed batches than are to wait behind each other."""
-        if not self._is_behind:
+        """Whether the follower lacks more committed batches than are to wait behind each other.
+
+        Looked at where the stream begins and once for each credit.
+        """
+        if not self._is_behind or self._sent_bytes < self._looked_at:
             return False
-        replica = self.replica
-        committed = replica.high_watermark
-        lacking = replica.log.stretch(self._next_offset, max_bytes=self._credit, up_to=committed)
-        return lacking is not None and lacking.next_offset < committed
+        self._looked_at = self._sent_bytes + self._credit
+        log, committed = self.replica.log, self.replica.high_watermark
+        offset, room = self._next_offset, self._credit
+        while offset < committed:
+            stretch = log.stretch(offset, max_bytes=max(room, 1), up_to=committed)
+            if stretch is None:
+                break
+            room -= sum(stretch.sizes)
+            if room < 0:
+                return True
+            offset = stretch.next_offset
+        return False
 
     def _hand_over(self) -> None:
         """Let the follower catch up from the log's files; it opens another stream afterwards."""

@@ -37,9 +37,12 @@ class Flusher:
         self._on_durable = on_durable
         self._commit: LogFlusher | None = None
         self._timers: dict[Replica, asyncio.TimerHandle] = {}
+        self._abandoned = False
 
     def on_appended(self, replica: Replica) -> None:
         """Something was appended to a replica: flush it as its topic asks."""
+        if self._abandoned:
+            return
         if replica.config.fsync is FsyncPolicy.BATCH:
             self.request(replica)
         elif replica.config.fsync is FsyncPolicy.INTERVAL and replica not in self._timers:
@@ -70,7 +73,8 @@ class Flusher:
             await self._loop.run_in_executor(None, self._commit.close)
 
     def abandon(self) -> None:
-        """Let go without waiting, as a process that is killed does."""
+        """Let go without waiting, as a process that is killed does; nothing is flushed any more."""
+        self._abandoned = True
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()

@@ -18,6 +18,7 @@ from raykafka.errors import (
     ConnectionLostError,
     CorruptMessageError,
     DiskFullError,
+    FencedLeaderEpochError,
     KafkaStorageError,
     RaykafkaError,
 )
@@ -54,8 +55,6 @@ class FollowedPartition:
         self._connection: PeerConnection | None = None
         self._session = 0
         """Correlation id of the open stream; 0 while there is none."""
-        self._stream = 0
-        """Number of the stream that was opened last: connections count their ids anew."""
         self._received_bytes = 0
         self._pause_s = _FIRST_PAUSE_S
         self._timer: asyncio.TimerHandle | None = None
@@ -119,7 +118,6 @@ class FollowedPartition:
             last_epoch=log.epochs.latest_epoch,
             credit_bytes=self._following.credit_bytes,
         )
-        self._stream += 1
         self._session = connection.send(ApiKey.REPLICATE, request, (), self._on_answer, stream=True)
         self.acknowledge()  # where the log is durable may be before where it ends
 
@@ -183,7 +181,7 @@ class FollowedPartition:
 
     # --- far behind: see ``catching_up.FarBehind`` ------------------------------------------------
 
-    def catch_up_request(self, offset: int = -1) -> CatchUpRequest | None:
+    def catch_up_request(self, offset: int, max_bytes: int) -> CatchUpRequest | None:
         """See the protocol."""
         if self.ended:
             return None
@@ -195,7 +193,7 @@ class FollowedPartition:
             replica_id=local[0],
             incarnation=local[1],
             offset=self.replica.log.log_end_offset if offset < 0 else offset,
-            max_bytes=self._following.credit_bytes // 2,
+            max_bytes=min(max_bytes, self._following.credit_bytes // 2),
         )
 
     def pause_for(self, size: int) -> float:
@@ -262,10 +260,16 @@ class FollowedPartition:
         position, damaged = 0, None
         for size in sizes:
             try:
-                headers.append(verify(payload[position : position + size], replica.partition))
+                header = verify(payload[position : position + size], replica.partition)
             except CorruptMessageError as error:
                 damaged = error
                 break
+            if header.leader_epoch > self.leader_epoch:
+                raise FencedLeaderEpochError(
+                    f"{replica.topic}: a batch of epoch {header.leader_epoch} was sent by the"
+                    f" leader of {self.leader_epoch}: it leads no more"
+                )
+            headers.append(header)
             position += size
         if headers:
             now_ms = self._following.clock.now_ms()
@@ -293,11 +297,11 @@ class FollowedPartition:
             )
         )
 
-    async def mend(self, answer: ReplicateResponse, turn: asyncio.Lock) -> None:
+    async def mend(self, answer: ReplicateResponse) -> None:
         """Cut what the leader never had, or begin anew where it begins; then go on."""
         replica = self.replica
         try:
-            async with turn:
+            async with self._following.catch_up.first_turn():
                 if self.ended:
                     return
                 replica.rebuilding = True

@@ -29,12 +29,11 @@ class Following:
         open_line: OpenLine,
         credit_bytes: int,
         clock: Clock,
-        turn: asyncio.Lock,
         on_appended: OnAppended,
         on_log_failed: OnLogFailed,
     ) -> None:
         """``identity`` is broker id and incarnation; ``credit_bytes`` may be on their way to one
-        partition; ``turn`` is held while a log is cut.
+        partition.
 
         ``on_appended`` sees to it that what was copied is flushed as the topic asks.
         """
@@ -44,9 +43,8 @@ class Following:
         self.on_appended = on_appended
         self.on_log_failed = on_log_failed
         self.throttle = Throttle()
-        self.catch_up = CatchUp(turn, open_line, clock)
+        self.catch_up = CatchUp(open_line, clock)
         self._connect = connect
-        self._turn = turn
         self._links: dict[Endpoint, LeaderLink] = {}
         self._followed: dict[Replica, FollowedPartition] = {}
         self._mending: set[asyncio.Task[None]] = set()
@@ -88,7 +86,7 @@ class Following:
 
     def mend(self, followed: FollowedPartition, answer: ReplicateResponse) -> None:
         """Bring a log that differs from its leader's in line, in a thread."""
-        task = asyncio.ensure_future(followed.mend(answer, self._turn))
+        task = asyncio.ensure_future(followed.mend(answer))
         self._mending.add(task)
         task.add_done_callback(self._mending.discard)
 

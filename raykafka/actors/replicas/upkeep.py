@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 from raykafka.actors.replicas.flushing import Flusher
 from raykafka.actors.replicas.replica import Replica
@@ -32,7 +34,7 @@ class Upkeep:
         replicas: ReplicaSet,
         flusher: Flusher,
         clock: Clock,
-        turn: asyncio.Lock,
+        turn: Callable[[], AbstractAsyncContextManager[None]],
         check_interval_ms: int,
     ) -> None:
         """``turn`` is held while a thread changes a log. ``check_interval_ms`` passes between two
@@ -87,7 +89,7 @@ class Upkeep:
         slice_end = self._clock.monotonic_ms() + _SLICE_MS
         for replica in self._replicas:
             if replica.rebuilding:
-                async with self._turn:
+                async with self._turn():
                     self._look_after(replica, retain)
             else:
                 self._look_after(replica, retain)

@@ -38,6 +38,7 @@ class SimulatedLine:
 
     def __init__(self, connection: PeerConnection) -> None:
         self._connection = connection
+        self._answers = 0
 
     async def run(self, course: CatchUpCourse) -> None:
         """See ``CatchUpLine``."""
@@ -45,6 +46,7 @@ class SimulatedLine:
         asked = None if request is None else self._ask(request)
         while asked is not None:
             answer, payload = await within(asked, _PATIENCE_S, "the answer to CATCH_UP")
+            self._answers += 1
             if isinstance(answer, RaykafkaError):
                 raise answer
             request = course.next(answer, len(payload))
@@ -60,6 +62,10 @@ class SimulatedLine:
 
         self._connection.send(ApiKey.CATCH_UP, request, (), settle)
         return answered
+
+    def progress(self) -> object:
+        """See ``CatchUpLine``."""
+        return self._answers
 
     def close(self) -> None:
         """See ``CatchUpLine``."""

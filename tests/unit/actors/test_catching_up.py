@@ -10,7 +10,7 @@ from partition_kit import until
 
 from raykafka.actors.lines import CatchUpCourse
 from raykafka.actors.replicas import catching_up
-from raykafka.actors.replicas.catching_up import CatchUp
+from raykafka.actors.replicas.catching_up import CatchUp, Pace
 from raykafka.errors import ConnectionLostError, DiskFullError, RaykafkaError
 from raykafka.model import Endpoint
 from raykafka.protocol.replication_messages import CatchUpRequest, CatchUpResponse
@@ -37,9 +37,9 @@ class Copy:
         self._story = story
         self._in_turn = False
 
-    def catch_up_request(self, offset: int = -1) -> CatchUpRequest | None:
+    def catch_up_request(self, offset: int, max_bytes: int) -> CatchUpRequest | None:
         offset = self.end if offset < 0 else offset
-        return None if self.ended else CatchUpRequest(self.name, 0, 0, 1, 1, offset, 100)
+        return None if self.ended else CatchUpRequest(self.name, 0, 0, 1, 1, offset, max_bytes)
 
     def pause_for(self, size: int) -> float:
         return self.pause_s if size else 0.0
@@ -79,6 +79,7 @@ class Line:
         throttle_ms: Callable[[], int],
     ) -> None:
         self.closed = asyncio.Event()
+        self._answers = 0
         self._stalls = stalls
         self._throttle_ms = throttle_ms
         self._copies = copies
@@ -90,6 +91,7 @@ class Line:
             await self._each()
             if self._stalls():
                 await self.closed.wait()
+            self._answers += 1
             if self.closed.is_set():
                 raise ConnectionLostError("closed")
             committed, throttle_ms = self._copies[request.topic_id].committed, self._throttle_ms()
@@ -98,6 +100,9 @@ class Line:
             answer = CatchUpResponse(committed, 0, following, [10], throttle_ms)
             request = course.next(answer, len(payload))
             course.write(answer, memoryview(payload))
+
+    def progress(self) -> object:
+        return self._answers
 
     def close(self) -> None:
         self.closed.set()
@@ -108,22 +113,21 @@ class World:
         self.story: list[str] = []
         self.copies: dict[str, Copy] = {}
         self.clock = ManualClock()
-        self.turn = asyncio.Lock()
         self.lines: list[Line] = []
-        self.unreachable = False
+        self.unreachable: Exception | None = None
         self.stalls = False
         self.throttled: list[int] = []
         self.go = asyncio.Event()
         self.go.set()
-        self.catch_up = CatchUp(self.turn, self._open, self.clock)
+        self.catch_up = CatchUp(self._open, self.clock)
 
     def copy(self, name: str, lacks: int, endpoint: Endpoint = NEAR) -> Copy:
         copy = self.copies[name] = Copy(name, lacks, self.story, endpoint)
         return copy
 
     async def _open(self, endpoint: Endpoint) -> Line:
-        if self.unreachable:
-            raise ConnectionLostError("nobody there")
+        if self.unreachable is not None:
+            raise self.unreachable
         self.lines.append(Line(self.copies, self._each, lambda: self.stalls, self._throttle_ms))
         return self.lines[-1]
 
@@ -228,22 +232,88 @@ def test_what_cannot_be_appended_ends_its_copy_only() -> None:
     play(scenario)
 
 
-def test_a_leader_that_cannot_be_reached_is_told_to_all_that_wait_for_it() -> None:
+@pytest.mark.parametrize("error", [ConnectionLostError("nobody"), RuntimeError("no thread")])
+def test_a_leader_that_cannot_be_reached_is_told_to_all_that_wait_for_it(error: Exception) -> None:
     async def scenario(world: World) -> None:
-        world.unreachable = True
+        world.unreachable = error
         copies = [world.copy(str(number), 1) for number in range(3)]
         for copy in copies:
             world.catch_up.add(copy)
         for copy in copies:
             await copy.caught_up.wait()
-            assert isinstance(copy.result[0], ConnectionLostError)
-        world.unreachable = False
+            assert isinstance(copy.result[0], RaykafkaError)
+        world.unreachable = None
         again = world.copy("again", 1)
         world.catch_up.add(again)
         await again.caught_up.wait()
         assert again.result == [None]
 
     play(scenario)
+
+
+def test_who_was_in_a_hurry_and_is_not_any_more_stops_nobody() -> None:
+    """It has been told, and has not run since."""
+
+    async def scenario(world: World) -> None:
+        copy = world.copy("copy", 1000)
+        world.go.clear()
+        world.catch_up.add(copy)
+        await until(lambda: bool(world.story))
+
+        async def hurried() -> None:
+            async with world.catch_up.first_turn():
+                raise AssertionError("it was cancelled")
+
+        task = asyncio.ensure_future(hurried())
+        await asyncio.sleep(0)
+        on_turn = copy.on_turn
+
+        def cancel_with_the_turn(*, begins: bool) -> None:
+            on_turn(begins=begins)
+            task.cancel()
+
+        copy.on_turn = cancel_with_the_turn  # type: ignore[method-assign]
+        world.go.set()
+        await copy.caught_up.wait()
+        assert copy.end == 1000
+
+    play(scenario)
+
+
+def test_a_leader_that_falls_silent_loses_its_turn_to_another_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(catching_up, "_LOOK_S", 0.01)
+
+    async def scenario(world: World) -> None:
+        silent = world.copy("silent", 1000)
+        world.catch_up.add(silent)
+        await until(lambda: bool(world.story))
+        world.stalls = True
+        await until(lambda: silent.end > 0)
+        other = world.copy("other", 5, OTHER)
+        world.catch_up.add(other)
+        world.clock.advance(300)
+        await silent.caught_up.wait()
+        assert isinstance(silent.result[0], ConnectionLostError)
+        world.stalls = False
+        await other.caught_up.wait()
+        assert other.end == 5
+
+    play(scenario)
+
+
+def test_as_much_is_asked_for_as_comes_in_a_tenth_of_a_second() -> None:
+    pace = Pace()
+    pace.note(1 << 20, 1)
+    assert pace.max_bytes == 100 << 20
+    pace.note(1 << 20, 1000)
+    assert pace.max_bytes == (1 << 20) // 10
+    pace.note(1000, 1000)
+    assert pace.max_bytes == 64 << 10
+    before = pace.max_bytes
+    pace.note(0, 1)
+    assert pace.max_bytes == before
 
 
 def test_a_copy_that_has_ended_asks_for_nothing() -> None:
