@@ -35,7 +35,7 @@ class FileSender:
     def __init__(self) -> None:
         self._threads: ThreadPoolExecutor | None = None
 
-    def submit(self, send: Callable[[], None]) -> asyncio.Future[None]:
+    def submit(self, send: Callable[[], OSError | None]) -> asyncio.Future[OSError | None]:
         """Run ``send`` in a thread of low priority."""
         if self._threads is None:
             self._threads = ThreadPoolExecutor(THREADS, "send-file", initializer=give_way)
@@ -85,7 +85,7 @@ class OutgoingFile:
         try:
             descriptor = os.dup(self._transport.get_extra_info("socket").fileno())
             self._socket = socket.socket(fileno=descriptor)
-            send = functools.partial(_send, self._socket, self._head, self._file)
+            send = functools.partial(_attempt, self._socket, self._head, self._file)
             sending = self._sender.submit(send)
         except (OSError, RuntimeError) as error:  # no descriptor or no thread is left
             self._close()
@@ -98,15 +98,24 @@ class OutgoingFile:
             self._socket.close()
             self._socket = None
 
-    def _on_done(self, future: asyncio.Future[None]) -> None:
+    def _on_done(self, future: asyncio.Future[OSError | None]) -> None:
         self._close()
-        failure = None if future.cancelled() else future.exception()
         if not self._cancelled:
-            self._on_sent(failure)
+            self._on_sent(future.result())
+
+
+def _attempt(connected: socket.socket, head: bytes, piece: FileRange) -> OSError | None:
+    """Runs in a thread, which closes ``connected``; returns what it failed with."""
+    with connected:
+        try:
+            _send(connected, head, piece)
+        except OSError as error:
+            return error
+    return None
 
 
 def _send(connected: socket.socket, head: bytes, piece: FileRange) -> None:
-    """Runs in a thread; raises ``OSError``."""
+    """Raises ``OSError``."""
     with open(piece.path, "rb", buffering=0) as file:
         status = os.fstat(file.fileno())
         end = piece.position + piece.size

@@ -12,6 +12,7 @@ from replica_kit import Brokers, play, produced
 
 from raykafka.actors.lines import CatchUpCourse, FileRange
 from raykafka.actors.ports import PeerConnection
+from raykafka.actors.replicas.catching_up import CatchUp
 from raykafka.errors import DiskFullError
 from raykafka.network.catch_up import TcpCatchUpLine
 from raykafka.network.serving import ServerConnection
@@ -49,6 +50,22 @@ class SilentFiles:
             self.asked += 1
 
         monkeypatch.setattr(ServerConnection, "send_file", keep)
+
+
+class HeldFiles:
+    """Leaders that have chosen what to send, and send it later."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.held: list[tuple[Any, ...]] = []
+        self._send = ServerConnection.send_file
+        monkeypatch.setattr(ServerConnection, "send_file", lambda *each: self.held.append(each))
+        # Nobody loses patience with them.
+        monkeypatch.setattr(CatchUp, "_watch", lambda *_: None)
+
+    def release(self) -> None:
+        for each in self.held:
+            self._send(*each)
+        self.held.clear()
 
 
 async def fall_behind(brokers: Brokers, leader: PeerConnection, batches: int = 100) -> None:
@@ -340,6 +357,49 @@ def test_who_changes_leaders_does_not_wait_for_one_that_hangs(
             await asyncio.wait_for(brokers.lead(1, 2, isr=[0, 1], told=[1, 0, 2]), 5)
         await brokers.settled(0, 1, 2)
         leader.close()
+
+    play(tmp_path, scenario, configs=FAR)
+
+
+def test_what_an_unclean_election_put_in_the_place_of_a_file_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The leader of epoch 1 was to send its own; it has been cut since, and has another one's."""
+
+    async def scenario(brokers: Brokers) -> None:
+        old = await brokers.connect(0)
+        await brokers.lead(0, 1, isr=[0, 1, 2])
+        await produced(old, b"common", epoch=1)
+        await brokers.settled(0, 1, 2)
+        await brokers.kill(1)
+        await brokers.kill(2)
+        await brokers.lead(0, 1, isr=[0])
+        for _ in range(10):
+            await produced(old, b"a" * 20_000, epoch=1)
+        await brokers.start(2)
+        files = HeldFiles(monkeypatch)
+        await brokers.lead(0, 1, isr=[0])
+        await until(lambda: bool(files.held))
+        await brokers.start(1)
+        await brokers.lead(1, 2, isr=[1], told=[1])
+        new = await brokers.connect(1)
+        for _ in range(10):
+            await produced(new, b"b" * 20_000, epoch=2)
+        following = brokers.actors[0]._parts.following  # type: ignore[union-attr]
+        following.credit_bytes = 1 << 20  # it is no file that brings it
+        await brokers.lead(1, 2, isr=[1], told=[0])
+        await until(lambda: brokers.replica(0).log.epochs.latest_epoch == 2)
+        await brokers.settled(0, 1)
+        files.release()
+        line, _ = brokers.actors[2]._parts.following.catch_up._running  # type: ignore[union-attr]
+        await until(lambda: line._closed)
+        assert brokers.replica(2).log.log_end_offset == 1
+        await brokers.lead(1, 2, isr=[1], told=[2])
+        await until(lambda: bool(files.held))
+        files.release()
+        monkeypatch.undo()
+        await until(lambda: brokers.replica(2).log.log_end_offset == 11)
+        assert brokers.contents(2) == brokers.contents(1)
 
     play(tmp_path, scenario, configs=FAR)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from wire_kit import Echo, Running, wait_until
 from raykafka.actors.lines import FileRange
 from raykafka.actors.ports import Reply
 from raykafka.errors import ConnectionLostError
+from raykafka.network.file_sending import STALL_MS
 from raykafka.network.serving import ServerConnection
 from raykafka.protocol.messages import (
     ApiKey,
@@ -113,6 +115,46 @@ def test_a_file_that_is_not_what_it_was_ends_the_connection(
         pump_to_the_end(connection)
     assert got in ([], [b""]), "the stream learns that it has ended, and gets no part"
     wait_until(lambda: not running.state.connections, "the end of the connection")
+
+
+def test_nothing_is_asked_for_while_a_file_is_sent(
+    running: Running, echo: Echo, tmp_path: Path
+) -> None:
+    connection, reply = open_stream(running, echo, [])
+    running.run(lambda: reply.send_file(PUSHED, unread(tmp_path)))
+    wait_until(lambda: server_side(reply)._file is not None, "the file")
+    connection.send(ApiKey.FETCH, PARK, (), lambda *_: None, stream=True)
+    assert running.run(lambda: server_side(reply)._stopped)
+    assert not echo.parked
+
+
+def test_a_connection_that_ends_ends_the_thread_that_sends_on_it(
+    running: Running, echo: Echo, tmp_path: Path
+) -> None:
+    """Its reader has taken nothing for a while, and would be waited for longer."""
+    path = unread(tmp_path).path
+    _, reply = open_stream(running, echo, [])
+    running.run(lambda: reply.send_file(PUSHED, unread(tmp_path)))
+    wait_until(lambda: is_open(path), "the file is open")
+    running.run(server_side(reply).abort)
+    wait_until(lambda: not is_open(path), "the file is closed", timeout_s=STALL_MS / 2000)
+
+
+def unread(tmp_path: Path) -> FileRange:
+    """More than a connection takes that nobody reads from."""
+    path = tmp_path / "large"
+    with path.open("ab") as file:
+        file.truncate(256 << 20)
+    return FileRange(str(path), path.stat().st_ino, 0, 256 << 20)
+
+
+def is_open(path: str) -> bool:
+    """Whether this process has the file open."""
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{number}") == path:
+                return True
+    return False
 
 
 def test_a_reader_that_goes_away_in_the_middle_leaves_nothing_behind(

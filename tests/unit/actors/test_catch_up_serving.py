@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from partition_kit import (
     EPOCH,
     TOPIC_ID,
@@ -55,6 +56,25 @@ def test_who_lacks_more_than_its_credit_is_sent_away_to_catch_up(tmp_path: Path)
             assert not actor.replica(0).streams
             near = replicate(actor, credit=1 << 20)
             assert [len(answer.sizes) for answer in near.answers] == [10]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("credit", [3000, 1900])
+def test_the_end_of_a_segment_makes_nobody_far_behind(tmp_path: Path, credit: int) -> None:
+    async def scenario() -> None:
+        async with ActorHarness(tmp_path) as actor:
+            small = {"segment.bytes": "2000"}
+            await actor.assign(0, replicas=(0, 1), isr=(0,), leader_id=0, configs=small)
+            for _ in range(4):
+                actor.produce(0, bytes(100))
+            log = actor.replica(0).log
+            first = log.stretch(0, max_bytes=1 << 20, up_to=4)
+            assert 0 < first.next_offset < 4
+            batches = [log.read(offset, max_bytes=1, up_to=4)[0] for offset in range(4)]
+            lacking = sum(len(batch) for batch in batches)
+            stream = replicate(actor, credit=credit)
+            assert stream.answers[0].far_behind == (lacking > credit)
 
     run(scenario())
 
