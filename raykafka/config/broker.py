@@ -367,7 +367,8 @@ class BrokerConfig:
 
     def to_settings(self) -> dict[str, str]:
         """Every key and its value as text, as ``describe`` shows them."""
-        settings = {key.name: render(getattr(self, key.field_name)) for key in _OWN_BROKER_KEYS}
+        own = _OWN_BROKER_KEYS + REPLICATION_KEYS
+        settings = {key.name: render(getattr(self, key.field_name)) for key in own}
         for key in COORDINATOR_KEYS:
             settings[key.name] = render(getattr(self.coordinators, key.field_name))
         topic = self.topic_defaults.to_settings()
