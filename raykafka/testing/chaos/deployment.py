@@ -90,7 +90,11 @@ class Deployment:
             "RAY_ADDRESS": self.nodes.address,
             "RAYKAFKA_HOME": str(self._directory / "home"),
         }
-        settings = {"disk.reserve.bytes": "1000000", **self._configs}
+        settings = {
+            "disk.reserve.bytes": "1000000",
+            "replica.fetch.max.bytes": "65536",  # who was away for a moment is far behind
+            **self._configs,
+        }
         words = [sys.executable, "-c", _UP, "up", "--name", NAME, "-d", str(self.data_dir)]
         for key, value in settings.items():
             words += ["-c", f"{key}={value}"]
