@@ -1,7 +1,8 @@
 """The leader's side of catching up: serves CATCH_UP.
 
-Only what is committed: no later leader takes it back, so that it may be sent from the file while
-the log goes on. It is not verified here, the follower does that with every batch.
+Only what is committed: later leaders have it, too, so that it may be sent from the file while the
+log goes on. It is not verified here, the follower does that with every batch; it also refuses what
+an unclean election has put in its place.
 """
 
 from __future__ import annotations
