@@ -207,7 +207,10 @@ def test_a_follower_that_falls_far_behind_on_an_open_stream_catches_up(
         followed = following._followed[brokers.replica(2)]
         acknowledge = followed.acknowledge
         monkeypatch.setattr(followed, "acknowledge", lambda: None)
-        await produced(leader, bytes(20_000), epoch=1, acks=1)  # or it would be back in sync
+        await produced(leader, bytes(20_000), epoch=1, acks=1)
+        # Committed as soon as broker 2 does not count: else it would be proposed to be in sync.
+        in_sync = brokers.replica(0).machine.in_sync
+        await until(lambda: in_sync._progress[1].offset == 1)
         await brokers.lead(0, 1, isr=[0, 1])
         for _ in range(20):
             await produced(leader, bytes(20_000), epoch=1)

@@ -203,7 +203,10 @@ class ReplicaStream:
         log, committed = self.replica.log, self.replica.high_watermark
         offset, room = self._next_offset, self._credit
         while offset < committed:
-            stretch = log.stretch(offset, max_bytes=max(room, 1), up_to=committed)
+            try:
+                stretch = log.stretch(offset, max_bytes=max(room, 1), up_to=committed)
+            except LogDamagedError:
+                break  # what stands before it comes on the stream, which says so then
             if stretch is None:
                 break
             room -= sum(stretch.sizes)

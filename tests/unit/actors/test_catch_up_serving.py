@@ -79,6 +79,22 @@ def test_the_end_of_a_segment_makes_nobody_far_behind(tmp_path: Path, credit: in
     run(scenario())
 
 
+def test_what_stands_before_known_damage_is_sent(tmp_path: Path) -> None:
+    """Another follower has met it before."""
+
+    async def scenario() -> None:
+        async with ActorHarness(tmp_path) as actor:
+            await lead(actor, 0)
+            for _ in range(2):
+                actor.produce(0, bytes(500))
+            actor.replica(0).log._segments.view.mark_damaged(1, 2)
+            sent, refused = replicate(actor, credit=1 << 20).answers
+            assert len(sent.sizes) == 1
+            assert refused.error_code
+
+    run(scenario())
+
+
 def test_who_is_in_sync_is_not_sent_away(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with ActorHarness(tmp_path) as actor:
