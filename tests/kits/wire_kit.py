@@ -38,6 +38,10 @@ from raykafka.protocol.messages import (
 )
 
 SECRET = bytes(range(32))
+PARK = FetchRequest([], max_wait_ms=99)
+"""What ``Echo`` parks."""
+PUSHED = FetchResponse([FetchedPartition("t", 0)])
+"""An answer after which a stream goes on."""
 T = TypeVar("T")
 
 
@@ -254,6 +258,14 @@ def frame(
     """The bytes of a request."""
     header = apis.encode(request)
     return request_head(key, version, number, header, len(payload)) + payload
+
+
+def open_stream(running: Running, echo: Echo, got: list[Any]) -> tuple[Any, int, Reply]:
+    """A connection with a push session; returns the server's reply, too."""
+    connection = running.connect()
+    number = connection.send(ApiKey.FETCH, PARK, (), lambda *each: got.append(each), stream=True)
+    wait_until(lambda: echo.parked, "the session")
+    return connection, number, echo.parked.pop()
 
 
 def produce(connection: Connection, payload: Sequence[Any] = (), **fields: Any) -> ProduceResponse:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 import wire_samples
-from wire_kit import SECRET, Echo, Running, produce, wait_until
+from wire_kit import PARK, SECRET, Echo, Running, produce, wait_until
 
 from raykafka.actors.ports import ListenerSpec
 from raykafka.errors import (
@@ -35,7 +35,6 @@ from raykafka.protocol.messages import (
     ProduceRequest,
 )
 
-PARK = FetchRequest([], max_wait_ms=99)
 PRODUCE = ProduceRequest("t", 0, 1)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire_kit import Echo, Running, wait_until
+from wire_kit import PARK, PUSHED, Echo, Running, open_stream, wait_until
 
 from raykafka.actors.lines import FileRange
 from raykafka.actors.ports import Reply
@@ -17,14 +17,8 @@ from raykafka.network.file_sending import STALL_MS
 from raykafka.network.serving import ServerConnection
 from raykafka.protocol.messages import (
     ApiKey,
-    FetchedPartition,
-    FetchRequest,
-    FetchResponse,
     ProduceRequest,
 )
-
-PARK = FetchRequest([], max_wait_ms=99)
-PUSHED = FetchResponse([FetchedPartition("t", 0)])
 
 
 @pytest.fixture
@@ -39,16 +33,9 @@ def piece(tmp_path: Path, position: int, size: int) -> FileRange:
     return FileRange(str(path), path.stat().st_ino, position, size)
 
 
-def open_stream(running: Running, echo: Echo, got: list[bytes]) -> tuple[Any, Any]:
-    """A connection whose answers' payloads are kept, and the reply that sends them."""
-    connection = running.connect()
-
-    def keep(answer: Any, payload: memoryview) -> None:
-        got.append(bytes(payload))
-
-    connection.send(ApiKey.FETCH, PARK, (), keep, stream=True)
-    wait_until(lambda: echo.parked, "the session")
-    return connection, echo.parked.pop()
+def payloads(got: list[Any]) -> list[bytes]:
+    """Of the answers of a stream."""
+    return [bytes(payload) for _, payload in got]
 
 
 def server_side(reply: Reply) -> ServerConnection:
@@ -59,8 +46,8 @@ def server_side(reply: Reply) -> ServerConnection:
 def test_answers_stay_in_their_order(
     running: Running, echo: Echo, tmp_path: Path, content: bytes
 ) -> None:
-    got: list[bytes] = []
-    connection, reply = open_stream(running, echo, got)
+    got: list[Any] = []
+    connection, _, reply = open_stream(running, echo, got)
 
     def answer() -> None:
         reply(PUSHED, [b"before" * 100_000])  # not written yet when the file is to be sent
@@ -73,22 +60,22 @@ def test_answers_stay_in_their_order(
     while len(got) < 5:
         assert connection.pump(10_000)
     expected = [b"before" * 100_000, content[7:3_000_007], b"between", content[-10:], b"after"]
-    assert got == expected
+    assert payloads(got) == expected
 
 
 def test_a_request_that_comes_meanwhile_is_answered_behind_it(
     running: Running, echo: Echo, tmp_path: Path, content: bytes
 ) -> None:
-    got: list[bytes] = []
-    connection, reply = open_stream(running, echo, got)
+    got: list[Any] = []
+    connection, _, reply = open_stream(running, echo, got)
     running.run(lambda: reply.send_file(PUSHED, piece(tmp_path, 0, 5_000_000)))
     wait_until(lambda: server_side(reply)._file is not None, "the file")
-    connection.send(
-        ApiKey.PRODUCE, ProduceRequest("t", 0, 1), [b"x"], lambda *_: got.append(b"produced")
-    )
+    produce = ProduceRequest("t", 0, 1)
+    produced = (None, b"produced")
+    connection.send(ApiKey.PRODUCE, produce, [b"x"], lambda *_: got.append(produced))
     while len(got) < 2:
         assert connection.pump(10_000)
-    assert got == [content, b"produced"]
+    assert payloads(got) == [content, b"produced"]
 
 
 def pump_to_the_end(connection: Any) -> None:
@@ -100,8 +87,8 @@ def pump_to_the_end(connection: Any) -> None:
 def test_a_file_that_is_not_what_it_was_ends_the_connection(
     running: Running, echo: Echo, tmp_path: Path, content: bytes, change: str
 ) -> None:
-    got: list[bytes] = []
-    connection, reply = open_stream(running, echo, got)
+    got: list[Any] = []
+    connection, _, reply = open_stream(running, echo, got)
     there = piece(tmp_path, 0, 5_000_000)
     if change == "replaced":
         (tmp_path / "other").write_bytes(content)
@@ -113,14 +100,14 @@ def test_a_file_that_is_not_what_it_was_ends_the_connection(
     running.run(lambda: reply.send_file(PUSHED, there))
     with pytest.raises(ConnectionLostError):
         pump_to_the_end(connection)
-    assert got in ([], [b""]), "the stream learns that it has ended, and gets no part"
+    assert payloads(got) in ([], [b""]), "the stream learns that it has ended, and gets no part"
     wait_until(lambda: not running.state.connections, "the end of the connection")
 
 
 def test_nothing_is_asked_for_while_a_file_is_sent(
     running: Running, echo: Echo, tmp_path: Path
 ) -> None:
-    connection, reply = open_stream(running, echo, [])
+    connection, _, reply = open_stream(running, echo, [])
     running.run(lambda: reply.send_file(PUSHED, unread(tmp_path)))
     wait_until(lambda: server_side(reply)._file is not None, "the file")
     connection.send(ApiKey.FETCH, PARK, (), lambda *_: None, stream=True)
@@ -133,7 +120,7 @@ def test_a_connection_that_ends_ends_the_thread_that_sends_on_it(
 ) -> None:
     """Its reader has taken nothing for a while, and would be waited for longer."""
     path = unread(tmp_path).path
-    _, reply = open_stream(running, echo, [])
+    _, _, reply = open_stream(running, echo, [])
     running.run(lambda: reply.send_file(PUSHED, unread(tmp_path)))
     wait_until(lambda: is_open(path), "the file is open")
     running.run(server_side(reply).abort)
@@ -161,7 +148,7 @@ def test_a_reader_that_goes_away_in_the_middle_leaves_nothing_behind(
     running: Running, echo: Echo, tmp_path: Path, content: bytes
 ) -> None:
     before = len(os.listdir("/proc/self/fd"))
-    connection, reply = open_stream(running, echo, [])
+    connection, _, reply = open_stream(running, echo, [])
     for _ in range(10):
         running.run(lambda: reply.send_file(PUSHED, piece(tmp_path, 0, 5_000_000)))
     wait_until(lambda: server_side(reply)._file is not None, "the file")
@@ -173,7 +160,7 @@ def test_a_reader_that_goes_away_in_the_middle_leaves_nothing_behind(
 def test_a_listener_that_closes_waits_for_no_reader(
     running: Running, echo: Echo, tmp_path: Path, content: bytes
 ) -> None:
-    connection, reply = open_stream(running, echo, [])
+    connection, _, reply = open_stream(running, echo, [])
     for _ in range(10):
         running.run(lambda: reply.send_file(PUSHED, piece(tmp_path, 0, 5_000_000)))
     wait_until(lambda: server_side(reply)._file is not None, "the file")

@@ -7,31 +7,29 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from wire_kit import Echo, RawPeer, Running, produce, running_listener, wait_until
+from wire_kit import (
+    PARK,
+    PUSHED,
+    Echo,
+    RawPeer,
+    Running,
+    open_stream,
+    produce,
+    running_listener,
+    wait_until,
+)
 
-from raykafka.actors.ports import ListenerLimits, Reply
+from raykafka.actors.ports import ListenerLimits
 from raykafka.errors import ConnectionLostError, IllegalStateError, RaykafkaError
 from raykafka.network.serving import HIGH_WATER_BYTES, ServerConnection
 from raykafka.protocol.messages import (
     ApiKey,
     FetchCreditRequest,
-    FetchedPartition,
     FetchRequest,
     FetchResponse,
     Message,
     ProduceRequest,
 )
-
-PARK = FetchRequest([], max_wait_ms=99)
-PUSHED = FetchResponse([FetchedPartition("t", 0)])
-
-
-def open_stream(running: Running, echo: Echo, got: list[Any]) -> tuple[Any, int, Reply]:
-    """A connection with a push session; returns the server's reply, too."""
-    connection = running.connect()
-    number = connection.send(ApiKey.FETCH, PARK, (), lambda *each: got.append(each), stream=True)
-    wait_until(lambda: echo.parked, "the session")
-    return connection, number, echo.parked.pop()
 
 
 def test_a_stream_is_answered_again_and_again(running: Running, echo: Echo) -> None:

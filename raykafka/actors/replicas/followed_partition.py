@@ -149,10 +149,6 @@ class FollowedPartition:
     def _on_answer(self, answer: Message | RaykafkaError, payload: memoryview) -> None:
         if self.ended or isinstance(answer, ConnectionLostError):
             return  # the link connects again
-        self._take(answer, payload)
-
-    def _take(self, answer: Message | RaykafkaError, payload: memoryview) -> None:
-        """Do what the answer asks for."""
         if isinstance(answer, RaykafkaError):
             logger.debug("%s cannot be copied now: %s", self.replica.topic, answer)
             self._session = 0
