@@ -13,7 +13,7 @@ from raykafka.testing.simulation.scenario import run_seed
 
 ROOT = Path(__file__).parents[2]
 FIRST_SEEDS = range(1, 13)
-FAILED_ONCE = [1721, 4198, 5965, 40314, 59115]
+FAILED_ONCE = [1721, 4198, 5965, 40314, 59115, 93692]
 """Seeds that found a bug; each was mended in the commit that added it here."""
 
 _TRACES = """

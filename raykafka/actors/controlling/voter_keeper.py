@@ -19,7 +19,7 @@ from raykafka.actors.ports import ControllerSpec, NodeInfo, controller_name
 from raykafka.actors.timeouts import cancel_all, within
 from raykafka.actors.voters import VoterPort, VoterStarted
 from raykafka.errors import RaykafkaError, ReassignmentInProgressError
-from raykafka.quorum.voters import Voter
+from raykafka.quorum.voters import Voter, VoterSet
 
 logger = logging.getLogger(__name__)
 
@@ -79,12 +79,10 @@ class VoterKeeper:
         voters = self._node.machine.voters
         for voter in voters.voters:
             if voter.id != self._spec.voter_id:
-                await self._check(voter.id)
-        wanted = self._wanted(config.controller_quorum_voters)
-        for voter_id in range(max(wanted, len(voters.voters))):
-            known = voters.find(voter_id) is not None
-            if not known and len(voters.voters) < wanted and voter_id != self._spec.voter_id:
-                await self._check(voter_id)
+                started = await self._started(voter.id)
+                if started is not None:
+                    self._admit(voter.id, started)
+        await self._grow(voters, self._wanted(config.controller_quorum_voters))
 
     def _is_alone(self) -> bool:
         return len(self._node.machine.voters.voters) == 1
@@ -105,11 +103,22 @@ class VoterKeeper:
         odd = (len(self._nodes) + 1) // 2 * 2 - 1
         return max(present, min(most, odd))
 
-    async def _check(self, voter_id: int) -> None:
-        """Is it there, with the disk that the quorum knows, and where it says?"""
-        started = await self._started(voter_id)
-        if started is None:
-            return
+    async def _grow(self, voters: VoterSet, wanted: int) -> None:
+        """Add voters when all those have started that make their number odd."""
+        present = len(voters.voters)
+        absent = [
+            voter_id
+            for voter_id in range(wanted)
+            if voters.find(voter_id) is None and voter_id != self._spec.voter_id
+        ][: max(wanted - present, 0)]
+        found = [(voter_id, await self._started(voter_id)) for voter_id in absent]
+        ready = [(voter_id, started) for voter_id, started in found if started is not None]
+        is_even = (present + len(ready)) % 2 == 0
+        for voter_id, started in ready[: len(ready) - is_even]:
+            self._admit(voter_id, started)
+
+    def _admit(self, voter_id: int, started: VoterStarted) -> None:
+        """It votes with the disk that the quorum knows, and is where it says."""
         self._missing_ms.pop(voter_id, None)
         present = self._node.machine.voters.find(voter_id)
         voter = Voter(voter_id, started.directory_id, *started.endpoint)

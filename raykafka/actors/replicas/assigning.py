@@ -160,7 +160,7 @@ class Assigner:
         if assignment.leader_id != self._local_id and not assignment.opened_before:
             if failed is not None and failed.in_use:
                 log.truncate_to(log.flushed_offset)
-            if log.damaged:
+            while log.damaged:  # a cut reads what it leaves, and may meet more of it
                 log.truncate_to(log.damaged[0][0])
         elif failed is not None and failed.in_use:
             raise failed.error
@@ -230,6 +230,8 @@ class Assigner:
             if replica.log.damaged and not assignment.opened_before:
                 self._following.stop(replica)
                 await self._mend_in_use(replica, assignment)
+                if not replica.log.damaged:
+                    return self._begin_anew(replica, assignment)
             self._take_role(replica, assignment)
         except RaykafkaError as error:
             return _failed(assignment, error)
@@ -242,6 +244,12 @@ class Assigner:
             await loop.run_in_executor(None, self._mend, replica.log, assignment)
         finally:
             replica.rebuilding = False
+
+    def _begin_anew(self, replica: Replica, assignment: PartitionAssignment) -> AssignmentResult:
+        """After a cut below what was committed: as after a restart, nothing is known of it."""
+        self._flusher.forget(replica)
+        replica.resign(replica.being_cut(), now_ms=self._clock.monotonic_ms())
+        return self._begin(assignment, self._settings(assignment), replica.log)
 
     async def _remove(self, removals: Sequence[PartitionRemoval]) -> list[AssignmentResult]:
         replicas = []

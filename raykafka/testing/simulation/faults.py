@@ -203,7 +203,11 @@ def lose_file(cluster: SimulatedCluster, random: Random) -> Undo | None:
 
 
 def replace_disk(cluster: SimulatedCluster, random: Random) -> Undo | None:
-    """A machine comes back with an empty disk."""
+    """A machine comes back with an empty disk; not while the quorum grows from one voter to three:
+    two can spare none.
+    """
+    if cluster.voters.count() == 2:
+        return None
     victim = _victim(cluster)
     boot = _crash(cluster, [victim], power=True)
     victim.disk.replace()

@@ -62,6 +62,11 @@ class Voters:
             active, key=lambda each: each.shell._parts.shell.node.machine.epoch, default=None
         )
 
+    def count(self) -> int:
+        """How many have a vote, as those know who have started."""
+        started = [each.shell._parts for each in self.processes() if each.shell._parts is not None]
+        return max((len(each.shell.node.machine.voters.voters) for each in started), default=0)
+
     def is_known(self, name: str) -> bool:
         """Whether it lives or will be restarted."""
         return name in self._restarts or name in self._plane.actors
