@@ -16,3 +16,17 @@ def give_way() -> None:
     if sys.platform == "linux":  # elsewhere the whole process would
         with contextlib.suppress(OSError):
             os.nice(_NICE)
+
+
+def serve_first() -> None:
+    """Give every thread of this process the priority that programs usually have, where that is
+    allowed (root, CAP_SYS_NICE, ``ulimit -e``).
+
+    Ray starts its workers at niceness 15, so that they do not hold up Ray itself; who waits for a
+    record waits for a server, too.
+    """
+    if sys.platform != "linux":
+        return
+    for thread in os.listdir("/proc/self/task"):
+        with contextlib.suppress(OSError):  # not allowed, or the thread has ended
+            os.setpriority(os.PRIO_PROCESS, int(thread), 0)

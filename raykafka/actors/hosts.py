@@ -39,6 +39,7 @@ from raykafka.actors.ports import (
 from raykafka.actors.voters import VoterStarted
 from raykafka.errors import IllegalStateError
 from raykafka.places import cluster_home
+from raykafka.priority import serve_first
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +97,7 @@ class PartitionActorHost(_Host):
         if self._shell is not None:
             raise IllegalStateError(f"this process is {self._name} already")
         self._name, self._incarnation = spec.name, spec.incarnation
+        serve_first()
         self._shell = self._makers.partition_actor(spec)
         self._watch = asyncio.ensure_future(self._exit_when_replaced(self._shell))
         # What is loaded stays: a full collection would look at all of it and hold up every client.
@@ -128,6 +130,7 @@ class BrokerHost(_Host):
 
     def __init__(self, makers: ShellMakers, spec: BrokerSpec) -> None:
         self._name, self._incarnation = spec.name, spec.incarnation
+        serve_first()
         self._shell = makers.broker(spec, RayControllerPort(spec.cluster_name))
         self._watch: asyncio.Task[None] | None = None
 
@@ -166,6 +169,7 @@ class ControllerHost(_Host):
         self._make_spawner = make_spawner
         self._spawners: list[HostSpawner] = []
         self._shell: ControllerActor | None = None
+        serve_first()
         self._starting = asyncio.Lock()
         self._watch = asyncio.ensure_future(self._run())
 

@@ -15,6 +15,7 @@ from partition_kit import (
     assignment,
     batches_in,
     run,
+    turns,
     until,
 )
 
@@ -42,6 +43,32 @@ def test_the_same_assignment_twice_changes_nothing(tmp_path: Path) -> None:
             assert actor.replica(0) is replica
             assert (first.log_end_offset, again.log_end_offset) == (0, 1)
             assert parked.answers == []
+
+    run(scenario())
+
+
+def test_news_of_the_isr_waits_for_no_turn_and_overtakes_nobody(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with ActorHarness(tmp_path) as actor:
+            three = {"replicas": (0, 1, 2), "leader_id": 0}
+            await actor.assign(0, isr=(0,), partition_epoch=1, **three)
+            catch_up = actor.actor._parts.following.catch_up  # type: ignore[union-attr]
+            async with catch_up.first_turn():
+                await asyncio.wait_for(
+                    actor.assign(0, isr=(0, 1), partition_epoch=2, **three), timeout=5
+                )
+                assert actor.replica(0).machine.isr == {0, 1}
+                epoch = {"leader_epoch": EPOCH + 1, "isr": (0, 1), **three}
+                newer = asyncio.ensure_future(actor.assign(0, partition_epoch=3, **epoch))
+                await turns()
+                epoch["isr"] = (0, 1, 2)
+                newest = asyncio.ensure_future(actor.assign(0, partition_epoch=4, **epoch))
+                await turns()
+                assert not newer.done()
+                assert not newest.done()
+            await asyncio.gather(newer, newest)
+            assert actor.replica(0).machine.isr == {0, 1, 2}
+            assert actor.replica(0).leader_epoch == EPOCH + 1
 
     run(scenario())
 

@@ -1,0 +1,62 @@
+"""Priorities of threads and processes, each tried in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="threads have no priorities there")
+
+
+def printed(code: str) -> list[str]:
+    preamble = """
+        import os, threading
+        from raykafka.priority import give_way, serve_first
+        def nice(): return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    """
+    program = textwrap.dedent(preamble) + textwrap.dedent(code)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    return done.stdout.decode().split()
+
+
+def test_a_thread_that_gives_way_leaves_the_others_as_they_are() -> None:
+    first, second = printed("""
+        before = nice()
+        def run():
+            give_way()
+            print(nice() - before)
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+        print(nice() - before)
+    """)
+    assert (first, second) == ("5", "0")
+
+
+def test_a_server_takes_the_usual_priority_with_all_its_threads_where_that_is_allowed() -> None:
+    allowed, *seen = printed("""
+        go, tell = threading.Event(), threading.Event()
+        os.nice(15)
+        def run():
+            tell.set()
+            go.wait()
+            print(nice())
+        thread = threading.Thread(target=run)
+        thread.start()
+        tell.wait()
+        try:
+            os.setpriority(os.PRIO_PROCESS, 0, 14)
+        except PermissionError:
+            print("no", flush=True)
+        else:
+            print("yes", flush=True)
+        serve_first()
+        go.set()
+        thread.join()
+        print(nice())
+    """)
+    assert allowed in ("yes", "no")
+    assert set(seen) == ({"0"} if allowed == "yes" else {"15"}), "given to every thread"
