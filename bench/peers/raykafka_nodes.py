@@ -114,10 +114,15 @@ class Nodes:
         """A broker's log directory."""
         return self.folder / f"broker-{broker}"
 
-    def disk_bytes(self, broker: int) -> int:
-        """Bytes of the segments on a broker's disk."""
+    def segments(self, broker: int, topic: Topic | None = None) -> list[Path]:
+        """The segments on a broker's disk, of one topic or of all."""
+        directories = "*" if topic is None else f"{topic.name}-*"
+        return sorted(self.disk(broker).glob(f"{directories}/*.arrow"))
+
+    def disk_bytes(self, broker: int, topic: Topic | None = None) -> int:
+        """Bytes of these segments."""
         total = 0
-        for path in self.disk(broker).rglob("*.arrow"):
+        for path in self.segments(broker, topic):
             with contextlib.suppress(FileNotFoundError):
                 total += path.stat().st_size
         return total
