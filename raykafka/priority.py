@@ -7,6 +7,7 @@ import os
 import sys
 from typing import Final
 
+_CHOSEN: Final = "RAY_worker_niceness"
 _NICE: Final = 5
 """A third of the processor time of a thread that is no nicer."""
 
@@ -23,9 +24,9 @@ def serve_first() -> None:
     allowed (root, CAP_SYS_NICE, ``ulimit -e``).
 
     Ray starts its workers at niceness 15, so that they do not hold up Ray itself; who waits for a
-    record waits for a server, too.
+    record waits for a server, too. A niceness that was chosen for Ray stays.
     """
-    if sys.platform != "linux":
+    if sys.platform != "linux" or _CHOSEN in os.environ:
         return
     for thread in os.listdir("/proc/self/task"):
         with contextlib.suppress(OSError):  # not allowed, or the thread has ended

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -11,14 +12,17 @@ import pytest
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="threads have no priorities there")
 
 
-def printed(code: str) -> list[str]:
+def printed(code: str, **environment: str) -> list[str]:
     preamble = """
         import os, threading
         from raykafka.priority import give_way, serve_first
         def nice(): return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
     """
     program = textwrap.dedent(preamble) + textwrap.dedent(code)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    variables = {k: v for k, v in os.environ.items() if k != "RAY_worker_niceness"} | environment
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=variables, capture_output=True, check=True
+    )
     return done.stdout.decode().split()
 
 
@@ -60,3 +64,8 @@ def test_a_server_takes_the_usual_priority_with_all_its_threads_where_that_is_al
     """)
     assert allowed in ("yes", "no")
     assert set(seen) == ({"0"} if allowed == "yes" else {"15"}), "given to every thread"
+
+
+def test_a_niceness_that_was_chosen_for_ray_is_kept() -> None:
+    code = "os.nice(15); before = nice(); serve_first(); print(nice() - before)"
+    assert printed(code, RAY_worker_niceness="15") == ["0"]
