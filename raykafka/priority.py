@@ -8,8 +8,8 @@ import sys
 from typing import Final
 
 _CHOSEN: Final = "RAY_worker_niceness"
-_NICE: Final = 5
-"""A third of the processor time of a thread that is no nicer."""
+_NICE: Final = 10
+"""A tenth of the processor time of a thread that is no nicer, three times that of a Ray worker."""
 
 
 def give_way() -> None:
@@ -20,14 +20,16 @@ def give_way() -> None:
 
 
 def serve_first() -> None:
-    """Give every thread of this process the priority that programs usually have, where that is
-    allowed (root, CAP_SYS_NICE, ``ulimit -e``).
+    """Give every thread of this process the priority of the one that started it, Ray's raylet,
+    where that is allowed (root, CAP_SYS_NICE, ``ulimit -e``).
 
     Ray starts its workers at niceness 15, so that they do not hold up Ray itself; who waits for a
-    record waits for a server, too. A niceness that was chosen for Ray stays.
+    record waits for a server, too. What ``RAY_worker_niceness`` says instead stays.
     """
     if sys.platform != "linux" or _CHOSEN in os.environ:
         return
-    for thread in os.listdir("/proc/self/task"):
-        with contextlib.suppress(OSError):  # not allowed, or the thread has ended
-            os.setpriority(os.PRIO_PROCESS, int(thread), 0)
+    with contextlib.suppress(OSError):
+        niceness = os.getpriority(os.PRIO_PROCESS, os.getppid())
+        for thread in os.listdir("/proc/self/task"):
+            with contextlib.suppress(ProcessLookupError):  # it has ended
+                os.setpriority(os.PRIO_PROCESS, int(thread), niceness)

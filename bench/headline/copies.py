@@ -14,6 +14,7 @@ from bench.headline import work
 from bench.headline.session import Session, settle
 from bench.measuring.records import Records
 from bench.measuring.statistics import percentile
+from bench.measuring.verification import VoidRunError
 from bench.peers import confluent, raykafka
 from bench.peers.api import Options, Topic
 from bench.peers.raykafka_nodes import Nodes
@@ -92,12 +93,12 @@ def _replace(session: Session, peer: raykafka.Raykafka, full: Topic, live: Topic
     seconds = _LIVE_BEFORE_S + 13 + size / MEGABYTE / 150
     paced_records = Records(int(_LIVE_RATE * seconds), 100)
     options = Options(linger_ms=0)
+    _read_segments(nodes, [broker for broker in range(session.copies) if broker != victim])
     os.sync()  # what has just been written is not to be written back meanwhile
     worker.start(work.paced, client, peer.address, live, options, paced_records, _LIVE_RATE)
     time.sleep(_LIVE_BEFORE_S)
     undisturbed = time.monotonic_ns()
     session.warm_all_memory()
-    _read_segments(nodes, [broker for broker in range(session.copies) if broker != victim])
     session.say("empty disk: copying")
     lost = nodes.disk_bytes(victim, full)
     nodes.replace_disk(victim)
@@ -107,6 +108,8 @@ def _replace(session: Session, peer: raykafka.Raykafka, full: Topic, live: Topic
     in_sync = time.monotonic_ns()
     paced: work.Paced = worker.finish()
     session.read_back(client, live, paced_records)
+    if paced.sent_ns[-1] < in_sync:
+        raise VoidRunError("the live load ended before the copies were in sync")
     latencies = [
         (sent, (acked - sent) / 1e3)
         for sent, acked in zip(paced.sent_ns, paced.acked_ns, strict=True)

@@ -157,6 +157,8 @@ ROWS = (
         "silent gap/raykafka", "silent gap/confluent-kafka", None, most=3, worst=True),
     Row("a broker's empty disk: copied again", "raw copy from socket to file", "MB/s",
         "empty disk/raykafka", "empty disk/raw copy", 0.6),
+    Row("the same until every copy is in sync", "raw copy from socket to file", "MB/s",
+        "empty disk in sync/raykafka", "empty disk/raw copy", None),
     Row("a broker's empty disk: one-record ack p99 meanwhile", "raykafka before", "us",
         "ack p99 while copying/raykafka", "ack p99 before copying/raykafka", 3),
     Row("start to first acked record, Ray already running", CONFLUENT, "s",

@@ -37,10 +37,11 @@ def test_a_thread_that_gives_way_leaves_the_others_as_they_are() -> None:
         thread.join()
         print(nice() - before)
     """)
-    assert (first, second) == ("5", "0")
+    assert int(first) > 0
+    assert second == "0"
 
 
-def test_a_server_takes_the_usual_priority_with_all_its_threads_where_that_is_allowed() -> None:
+def test_a_server_takes_the_priority_of_what_started_it_where_that_is_allowed() -> None:
     allowed, *seen = printed("""
         go, tell = threading.Event(), threading.Event()
         os.nice(15)
@@ -52,7 +53,7 @@ def test_a_server_takes_the_usual_priority_with_all_its_threads_where_that_is_al
         thread.start()
         tell.wait()
         try:
-            os.setpriority(os.PRIO_PROCESS, 0, 14)
+            os.setpriority(os.PRIO_PROCESS, 0, nice() - 1)
         except PermissionError:
             print("no", flush=True)
         else:
@@ -63,7 +64,9 @@ def test_a_server_takes_the_usual_priority_with_all_its_threads_where_that_is_al
         print(nice())
     """)
     assert allowed in ("yes", "no")
-    assert set(seen) == ({"0"} if allowed == "yes" else {"15"}), "given to every thread"
+    mine = os.getpriority(os.PRIO_PROCESS, os.getpid())
+    expected = mine if allowed == "yes" else min(mine + 15, 19)
+    assert set(seen) == {str(expected)}, "given to every thread"
 
 
 def test_a_niceness_that_was_chosen_for_ray_is_kept() -> None:

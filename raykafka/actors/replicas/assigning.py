@@ -24,6 +24,7 @@ from raykafka.actors.replicas.replica_set import ReplicaSet
 from raykafka.clock import Clock
 from raykafka.config import BrokerConfig, TopicConfig
 from raykafka.errors import (
+    DiskFullError,
     FencedLeaderEpochError,
     IllegalStateError,
     KafkaStorageError,
@@ -203,15 +204,23 @@ class Assigner:
     def _begin(
         self, assignment: PartitionAssignment, settings: Settings, log: PartitionLog
     ) -> AssignmentResult:
-        machine = ReplicaMachine(self._local_id, lag_max_ms=self._config.replica_lag_time_max_ms)
-        machine.high_watermark = log.high_watermark
         replica = Replica(
-            assignment, settings.config, settings.schemas, log, machine, self._outlets
+            assignment,
+            settings.config,
+            settings.schemas,
+            log,
+            self._new_machine(log),
+            self._outlets,
         )
         self._take_role(replica, assignment)
         self._flush_rest(replica)
         self._replicas.add(replica)
         return _succeeded(replica)
+
+    def _new_machine(self, log: PartitionLog) -> ReplicaMachine:
+        machine = ReplicaMachine(self._local_id, lag_max_ms=self._config.replica_lag_time_max_ms)
+        machine.high_watermark = log.high_watermark
+        return machine
 
     def _flush_rest(self, replica: Replica) -> None:
         """Flush what nobody else is going to ask for: no append may follow."""
@@ -258,28 +267,35 @@ class Assigner:
                 self._following.acknowledge(replica)
             replica.assignment = assignment
             if replica.log.damaged and not assignment.opened_before:
-                self._following.stop(replica)
-                await self._mend_in_use(replica, assignment)
-                if not replica.log.damaged:
-                    return self._begin_anew(replica, assignment)
+                if assignment.leader_id == self._local_id:
+                    self._mend(replica.log, assignment)  # it cuts nothing
+                else:
+                    await self._mend_in_use(replica, assignment)
             self._take_role(replica, assignment)
         except RaykafkaError as error:
             return _failed(assignment, error)
         return _succeeded(replica)
 
     async def _mend_in_use(self, replica: Replica, assignment: PartitionAssignment) -> None:
+        """Raises what the cut does, or the error of a flush that failed meanwhile."""
+        self._following.stop(replica)
+        self._flusher.forget(replica)
+        replica.resign(replica.being_cut(), now_ms=self._clock.monotonic_ms())
         replica.rebuilding = True
         try:
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(None, self._mend, replica.log, assignment)
+        except KafkaStorageError as error:
+            if not isinstance(error, DiskFullError):
+                self._following.on_log_failed(replica, error)
+            raise
         finally:
             replica.rebuilding = False
-
-    def _begin_anew(self, replica: Replica, assignment: PartitionAssignment) -> AssignmentResult:
-        """After a cut below what was committed: as after a restart, nothing is known of it."""
-        self._flusher.forget(replica)
-        replica.resign(replica.being_cut(), now_ms=self._clock.monotonic_ms())
-        return self._begin(assignment, self._settings(assignment), replica.log)
+        failed = self._replicas.failed(assignment.partition)
+        if failed is not None:
+            raise failed.error
+        # What was committed may be gone: as after a restart, nothing is known of it.
+        replica.machine = self._new_machine(replica.log)
 
     async def _remove(self, removals: Sequence[PartitionRemoval]) -> list[AssignmentResult]:
         replicas = []

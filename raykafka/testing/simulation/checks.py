@@ -107,10 +107,10 @@ class Checks:
                 )
                 number = replica.partition.partition
                 before = known.get(number)
-                if before is None or before[0] is not replica or before[1] != now:
-                    was = before[1] if before is not None and before[0] is replica else None
+                if before is None or before[0] is not machine or before[1] != now:
+                    was = before[1] if before is not None and before[0] is machine else None
                     self._on_changed(process, replica, was, now)
-                    known[number] = (replica, now)
+                    known[number] = (machine, now)
 
         process.loop.after_turn = look
 

@@ -6,7 +6,6 @@ import asyncio
 from pathlib import Path
 
 import pyarrow as pa
-import pytest
 from partition_kit import (
     EPOCH,
     TOPIC,
@@ -125,34 +124,6 @@ def test_data_survive_a_stop_and_a_crash(tmp_path: Path) -> None:
             [again] = await actor.assign(0, leader_epoch=EPOCH + 2, opened_before=True)
             assert again.log_end_offset == 2
             assert len(batches_in(actor.fetch((0, 0), epoch=EPOCH + 2))) == 2
-
-    run(scenario())
-
-
-def test_a_copy_whose_damage_is_cut_while_in_use_forgets_what_was_committed(tmp_path: Path) -> None:
-    """As after a restart; a cut reads what it leaves, and meets the other damage."""
-
-    async def scenario() -> None:
-        async with ActorHarness(tmp_path) as actor:
-            await actor.assign(0)
-            for value in (b"first", b"second", b"third", b"fourth"):
-                actor.produced(0, value * 20)
-            before = actor.replica(0)
-            assert before.high_watermark == 4
-            [path] = (tmp_path / "t-0").glob("*.arrow")
-            content = path.read_bytes()
-            content = content.replace(b"second" * 20, b"second" * 19 + b"sekond")
-            path.write_bytes(content.replace(b"fourth" * 20, b"fourth" * 19 + b"fourzh"))
-            before.log.doubt(3)
-            with pytest.raises(LogDamagedError):
-                before.log.read(3, max_bytes=1, up_to=4)
-            assert before.log.damaged == [(3, 4)]
-            others = {"leader_id": 1, "replicas": (0, 1), "isr": (1,)}
-            await actor.assign(0, leader_epoch=EPOCH + 1, **others)
-            after = actor.replica(0)
-            assert after is not before
-            assert after.log.damaged == []
-            assert after.high_watermark <= after.log.log_end_offset == 1
 
     run(scenario())
 
