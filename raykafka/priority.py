@@ -7,7 +7,8 @@ import os
 import sys
 from typing import Final
 
-_CHOSEN: Final = "RAY_worker_niceness"
+_RAY_NICENESS: Final = "RAY_worker_niceness"
+"""Ray's setting for its workers, where somebody has chosen one."""
 _NICE: Final = 10
 """A tenth of the processor time of a thread that is no nicer, three times that of a Ray worker."""
 
@@ -26,7 +27,7 @@ def serve_first() -> None:
     Ray starts its workers at niceness 15, so that they do not hold up Ray itself; who waits for a
     record waits for a server, too. What ``RAY_worker_niceness`` says instead stays.
     """
-    if sys.platform != "linux" or _CHOSEN in os.environ:
+    if sys.platform != "linux" or _RAY_NICENESS in os.environ:
         return
     with contextlib.suppress(OSError):
         niceness = os.getpriority(os.PRIO_PROCESS, os.getppid())

@@ -97,7 +97,7 @@ class PartitionActorHost(_Host):
         if self._shell is not None:
             raise IllegalStateError(f"this process is {self._name} already")
         self._name, self._incarnation = spec.name, spec.incarnation
-        serve_first()
+        serve_first()  # not before: nobody waits for a spare
         self._shell = self._makers.partition_actor(spec)
         self._watch = asyncio.ensure_future(self._exit_when_replaced(self._shell))
         # What is loaded stays: a full collection would look at all of it and hold up every client.

@@ -111,7 +111,7 @@ class Assigner:
         its turn for it.
         """
         replica = self._replicas.get(assignment.partition)
-        if self._closed or replica is None or replica.rebuilding or replica.log.damaged:
+        if replica is None or replica.rebuilding or replica.log.damaged:
             return False
         before = replica.assignment
         return before == dataclasses.replace(
@@ -278,9 +278,7 @@ class Assigner:
 
     async def _mend_in_use(self, replica: Replica, assignment: PartitionAssignment) -> None:
         """Raises what the cut does, or the error of a flush that failed meanwhile."""
-        self._following.stop(replica)
-        self._flusher.forget(replica)
-        replica.resign(replica.being_cut(), now_ms=self._clock.monotonic_ms())
+        self._take_out_of_use(replica, replica.being_cut())
         replica.rebuilding = True
         try:
             loop = asyncio.get_running_loop()
@@ -297,15 +295,19 @@ class Assigner:
         # What was committed may be gone: as after a restart, nothing is known of it.
         replica.machine = self._new_machine(replica.log)
 
+    def _take_out_of_use(self, replica: Replica, error: RaykafkaError) -> None:
+        """Nobody copies, flushes or serves it any more; who waits for it is told ``error``."""
+        self._flusher.forget(replica)
+        self._following.stop(replica)
+        replica.resign(error, now_ms=self._clock.monotonic_ms())
+
     async def _remove(self, removals: Sequence[PartitionRemoval]) -> list[AssignmentResult]:
         replicas = []
         for removal in removals:
             replica = self._replicas.remove(removal.partition)
             if replica is not None:
-                self._flusher.forget(replica)
-                self._following.stop(replica)
                 error = UnknownTopicIdError(f"topic {removal.topic} has been deleted")
-                replica.resign(error, now_ms=self._clock.monotonic_ms())
+                self._take_out_of_use(replica, error)
             replicas.append((removal, replica))
         loop = asyncio.get_running_loop()
         results: list[AssignmentResult] = []
