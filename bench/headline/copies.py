@@ -7,11 +7,12 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from bench.headline import work
 from bench.headline.session import Session, settle
+from bench.measuring.memory import QuickMemory
 from bench.measuring.records import Records
 from bench.measuring.statistics import percentile
 from bench.measuring.verification import VoidRunError
@@ -27,6 +28,8 @@ _DISK_RECORDS = 2_000_000
 """Of 1 KB: two gigabytes."""
 _DISK_PARTITIONS = 6
 _COPIED_S = 120.0
+_QUICK_SHARE = 3
+"""How often what is copied fits into the memory that is quick to take."""
 _CHUNK = 1 << 20
 
 
@@ -63,8 +66,8 @@ def empty_disk(session: Session) -> None:
 
     Beside it stands what the machine can do at best: bytes of a file through a loopback socket into
     another file, by one process that sends and one thread that writes. Both find memory that is
-    quick to take and what they read in the page cache, and both clocks run from the first byte to
-    the last one on the disk; when all copies are in sync again is told beside it.
+    quick to take when they begin and what they read in the page cache, and both clocks run from the
+    first byte to the last one on the disk; when all copies are in sync again is told beside it.
     """
     client = raykafka.RECORDS
     if not session.offers(client):
@@ -81,7 +84,7 @@ def empty_disk(session: Session) -> None:
             _replace(session, peer, full, live)
         peer.delete_topic(full.name)
         session.say("raw copy")
-        session.record("empty disk/raw copy", _raw_copy(session, records.count * 1024))
+        session.record("empty disk/raw copy", raw_copy(session.folder, records.count * 1024))
 
 
 def _replace(session: Session, peer: raykafka.Raykafka, full: Topic, live: Topic) -> None:
@@ -93,16 +96,19 @@ def _replace(session: Session, peer: raykafka.Raykafka, full: Topic, live: Topic
     seconds = _LIVE_BEFORE_S + 13 + size / MEGABYTE / 150
     paced_records = Records(int(_LIVE_RATE * seconds), 100)
     options = Options(linger_ms=0)
-    _read_segments(nodes, [broker for broker in range(session.copies) if broker != victim])
     os.sync()  # what has just been written is not to be written back meanwhile
     worker.start(work.paced, client, peer.address, live, options, paced_records, _LIVE_RATE)
     time.sleep(_LIVE_BEFORE_S)
     undisturbed = time.monotonic_ns()
-    session.warm_all_memory()
-    session.say("empty disk: copying")
     lost = nodes.disk_bytes(victim, full)
+    memory = QuickMemory(_QUICK_SHARE * lost)
+    for broker in range(session.copies):
+        if broker != victim:
+            _read(nodes.segments(broker))
+    session.say("empty disk: copying")
     nodes.replace_disk(victim)
     began = _bytes_there(nodes, victim, 1)
+    memory.release()
     ended = _bytes_there(nodes, victim, lost, full)
     peer.restore(full)
     in_sync = time.monotonic_ns()
@@ -132,36 +138,30 @@ def _bytes_there(nodes: Nodes, broker: int, count: int, topic: Topic | None = No
     return time.monotonic_ns()
 
 
-def _read_segments(nodes: Nodes, brokers: Sequence[int]) -> None:
+def _read(files: Iterable[Path]) -> None:
     """A machine may have taken what nobody has read for a minute out of the page cache."""
     buffer = bytearray(_CHUNK)
-    for broker in brokers:
-        for path in nodes.segments(broker):
-            with path.open("rb", buffering=0) as file:
-                while file.readinto(buffer):
-                    pass
+    for path in files:
+        with path.open("rb", buffering=0) as file:
+            while file.readinto(buffer):
+                pass
 
 
-def _raw_copy(session: Session, size: int) -> float:
-    def pause() -> None:
-        os.sync()
-        time.sleep(_LIVE_BEFORE_S)
-        session.warm_all_memory()
-
-    return raw_copy(session.folder, size, pause)
-
-
-def raw_copy(folder: Path, size: int, before: Callable[[], None]) -> float:
+def raw_copy(folder: Path, size: int, pause_s: float = _LIVE_BEFORE_S) -> float:
     """MB/s of ``size`` bytes of a file through a loopback socket into another file.
 
-    ``before`` is called when the file is there.
+    The disk rests for ``pause_s`` before.
     """
     with tempfile.TemporaryDirectory(dir=folder) as name:
         source, target = Path(name) / "source", Path(name) / "target"
         with source.open("wb", buffering=0) as file:
             for _ in range(0, size, _CHUNK):
                 file.write(os.urandom(_CHUNK))
-        before()
+        os.sync()
+        time.sleep(pause_s)
+        memory = QuickMemory(_QUICK_SHARE * size)
+        _read([source])
+        memory.release()
         with socket.create_server(("127.0.0.1", 0)) as server:
             thread = threading.Thread(target=_send_file, args=(server, source))
             thread.start()

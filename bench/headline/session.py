@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import mmap
 import shutil
 import tempfile
 import time
@@ -11,9 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, TypeVar
-
-import psutil
+from typing import Any, TypeVar
 
 from bench.headline import work
 from bench.measuring.records import Records
@@ -35,10 +32,6 @@ _FAILURES = (
 _ZEROS = bytes(4 << 20)
 _WARM_BYTES = 2 << 30
 """More than a run writes and reads together."""
-_LEFT_BYTES: Final = 512 << 20
-"""For who needs memory meanwhile."""
-_NEVER_HELD: Final = 0.15
-"""Part of the machine's memory that stays available."""
 
 
 class Session:
@@ -129,14 +122,6 @@ class Session:
             for _ in range(_WARM_BYTES // len(_ZEROS)):
                 file.write(_ZEROS)
         path.unlink()
-
-    def warm_all_memory(self) -> None:
-        """As ``warm_memory``, with nearly all that is free: takes seconds, and lasts for two."""
-        memory = psutil.virtual_memory()
-        spare = memory.available - int(memory.total * _NEVER_HELD)  # Ray ends processes beyond that
-        size = max(min(memory.free - _LEFT_BYTES, spare), mmap.PAGESIZE)
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_POPULATE", 0)
-        mmap.mmap(-1, size, flags).close()
 
     @contextmanager
     def topic(self, client: Client, partitions: int = 1) -> Iterator[Topic]:

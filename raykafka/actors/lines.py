@@ -38,10 +38,10 @@ class CatchUpCourse(Protocol):
         """What to ask for; None for nothing."""
 
     def next(self, answer: CatchUpResponse, size: int) -> CatchUpRequest | None:
-        """What to ask for behind an answer with ``size`` bytes, before they are written."""
+        """What to ask for behind an answer of ``size`` bytes, which may still be coming in."""
 
     def write(self, answer: CatchUpResponse, payload: memoryview) -> None:
-        """Append what came; an error ends the course."""
+        """Append what came with ``answer``, behind its ``next``; an error ends the course."""
 
 
 class CatchUpLine(Protocol):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -15,8 +16,9 @@ from raykafka.actors.lines import CatchUpCourse
 from raykafka.errors import ConnectionLostError, ProtocolError, RaykafkaError, RequestTimedOutError
 from raykafka.model import Endpoint
 from raykafka.network.client import Connection
+from raykafka.network.connection import Fields
 from raykafka.priority import give_way
-from raykafka.protocol import auth
+from raykafka.protocol import apis, auth
 from raykafka.protocol.messages import ApiKey, Message
 from raykafka.protocol.replication_messages import CatchUpRequest, CatchUpResponse
 
@@ -24,12 +26,67 @@ SILENCE_MS: Final = 10_000
 """After this long without a byte the line is given up."""
 
 
+class _CatchUpConnection(Connection):
+    """What is lacking behind an answer is asked for while that answer still comes in: the leader
+    sends on while this side receives and writes.
+    """
+
+    __slots__ = ("_answers", "_asked", "_course", "_has_gone_on")
+
+    def follow(self, course: CatchUpCourse) -> None:
+        """See ``CatchUpLine.run``."""
+        self._course = course
+        self._answers = deque[tuple[Message | RaykafkaError, memoryview]]()
+        self._asked = 0
+        """Requests whose answers have not been taken."""
+        self._has_gone_on = False
+        """Whether the course has heard of the answer that comes in."""
+        self._ask(course.first())
+        while self._asked:
+            answer, payload = self._take()
+            if not self._has_gone_on:
+                self._ask(course.next(answer, len(payload)))
+            self._has_gone_on = False
+            course.write(answer, payload)
+
+    def on_payload_begins(
+        self, fields: Fields, header: bytes | memoryview, payload_size: int
+    ) -> None:
+        """See ``FrameReceiver``."""
+        pending = self._pending.get(fields[1])
+        if pending is None or pending[2] is not ApiKey.CATCH_UP:
+            return
+        answer = apis.decode_response(ApiKey.CATCH_UP, header)
+        if isinstance(answer, CatchUpResponse):
+            self._has_gone_on = True
+            self._ask(self._course.next(answer, payload_size))
+
+    def _ask(self, request: CatchUpRequest | None) -> None:
+        if request is not None:
+            self._asked += 1
+            self.send(ApiKey.CATCH_UP, request, (), lambda *each: self._answers.append(each))
+
+    def _take(self) -> tuple[CatchUpResponse, memoryview]:
+        """Wait for the next answer."""
+        while not self._answers:
+            before = self.progress
+            if not self.pump(SILENCE_MS) and self.progress == before:
+                raise RequestTimedOutError(f"nothing came of a leader in {SILENCE_MS} ms")
+        self._asked -= 1
+        answer, payload = self._answers.popleft()
+        if isinstance(answer, RaykafkaError):
+            raise answer
+        if not isinstance(answer, CatchUpResponse):
+            raise ProtocolError(f"CATCH_UP was answered with {type(answer).__name__}")
+        return answer, payload
+
+
 class TcpCatchUpLine:
     """``actors.lines.CatchUpLine`` over TCP; made by ``connect_catch_up``."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, "catch-up-line", initializer=give_way)
-        self._connection: Connection | None = None
+        self._connection: _CatchUpConnection | None = None
         self._closed = False
 
     async def run(self, course: CatchUpCourse) -> None:
@@ -65,7 +122,7 @@ class TcpCatchUpLine:
     # --- in the thread ----------------------------------------------------------------------------
 
     def _open(self, endpoint: Endpoint, secret: bytes, client_id: str, timeout_ms: int) -> None:
-        self._connection = Connection(
+        self._connection = _CatchUpConnection(
             endpoint,
             secret,
             client_id=client_id,
@@ -74,30 +131,9 @@ class TcpCatchUpLine:
         )
 
     def _run(self, course: CatchUpCourse) -> None:
-        connection, answers = self._connection, list[tuple[Message | RaykafkaError, memoryview]]()
-        if connection is None or self._closed:
+        if self._connection is None or self._closed:
             raise ConnectionLostError("the line is not open")
-
-        def ask(request: CatchUpRequest) -> None:
-            connection.send(ApiKey.CATCH_UP, request, (), lambda *each: answers.append(each))
-
-        request = course.first()
-        if request is not None:
-            ask(request)
-        while request is not None:
-            while not answers:
-                before = connection.progress
-                if not connection.pump(SILENCE_MS) and connection.progress == before:
-                    raise RequestTimedOutError(f"nothing came of a leader in {SILENCE_MS} ms")
-            answer, payload = answers.pop()
-            if isinstance(answer, RaykafkaError):
-                raise answer
-            if not isinstance(answer, CatchUpResponse):
-                raise ProtocolError(f"CATCH_UP was answered with {type(answer).__name__}")
-            request = course.next(answer, len(payload))
-            if request is not None:
-                ask(request)  # the leader fills the connection while this is written
-            course.write(answer, payload)
+        self._connection.follow(course)
 
     def _close(self) -> None:
         if self._connection is not None:

@@ -75,6 +75,11 @@ class FrameReceiver:
         """The sizes in a prefix cannot be; nothing after it can be understood."""
         raise AssertionError("subclasses handle broken frames")
 
+    def on_payload_begins(
+        self, fields: Fields, header: bytes | memoryview, payload_size: int
+    ) -> None:
+        """The header of a large frame is there, its payload comes in; ``on_frame`` follows."""
+
     def reserve(self, fields: Fields, payload_size: int) -> bool:
         """Whether a payload may be received now; False stops receiving until ``_go_on``."""
         return True
@@ -181,6 +186,7 @@ class FrameReceiver:
         self._target = self._pool.take(payload_size)
         self._filled = end - header_end
         self._target[: self._filled] = chunk[header_end:end]
+        self.on_payload_begins(fields, self._header, payload_size)
 
     def _on_target_full(self, target: memoryview) -> None:
         fields = self._fields
@@ -191,6 +197,7 @@ class FrameReceiver:
             if payload_size:
                 self._header = target
                 self._target = self._pool.take(payload_size)
+                self.on_payload_begins(fields, target, payload_size)
                 return
             header, target = target, NOTHING
         self._target = self._header = None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from bench.headline import work
@@ -15,6 +16,7 @@ from bench.headline.cases import CASES, Case
 from bench.headline.copies import raw_copy
 from bench.headline.faults import longest_gap
 from bench.headline.targets import Row
+from bench.measuring.memory import QuickMemory
 from bench.measuring.records import Records
 from bench.measuring.verification import VoidRunError
 from bench.peers.api import Client, NotOfferedError, Options, ProducerDriver, Topic
@@ -52,10 +54,17 @@ def test_cases_of_many_strikes_are_repeated_less() -> None:
 
 
 def test_the_raw_copy_moves_every_byte(tmp_path: Path) -> None:
-    pauses = list[int]()
-    assert raw_copy(tmp_path, 3 << 20, lambda: pauses.append(1)) > 0
-    assert pauses == [1]
+    assert raw_copy(tmp_path, 3 << 20, pause_s=0) > 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_memory_is_held_until_it_is_given_back() -> None:
+    process, size = psutil.Process(), 256 << 20
+    before = process.memory_info().rss
+    memory = QuickMemory(size)
+    assert process.memory_info().rss - before > size // 2
+    memory.release()
+    assert process.memory_info().rss - before < size // 2
 
 
 @pytest.mark.parametrize("peer", [Kafka(), Raykafka()], ids=["kafka", "raykafka"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,9 @@ from raykafka.actors.ports import PeerConnection
 from raykafka.actors.replicas.catching_up import CatchUp
 from raykafka.errors import DiskFullError
 from raykafka.network.catch_up import TcpCatchUpLine
+from raykafka.network.client import Connection
 from raykafka.network.serving import ServerConnection
-from raykafka.protocol.messages import Message
+from raykafka.protocol.messages import ApiKey, Message
 from raykafka.storage.partition_log import PartitionLog
 
 FAR = {"replica.fetch.max.bytes": "65536"}
@@ -134,6 +137,41 @@ def test_it_is_sent_from_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         leader.close()
 
     play(tmp_path, scenario, configs=FAR)
+
+
+def test_more_is_asked_for_while_an_answer_comes_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, asked_on = list[ApiKey](), threading.Event()
+    halved, in_time = list[int](), list[bool]()
+    ask, send = Connection.send, os.sendfile
+
+    def note(connection: Connection, api_key: ApiKey, *args: Any, **kwargs: Any) -> int:
+        asked.append(api_key)
+        if asked.count(ApiKey.CATCH_UP) == 2:
+            asked_on.set()
+        return ask(connection, api_key, *args, **kwargs)
+
+    def half(target: int, source: int, position: int, size: int) -> int:
+        """Half of the first answer, and the rest once the next one has been asked for."""
+        if halved:
+            return send(target, source, position, size)
+        halved.append(size)
+        sent = send(target, source, position, size // 2)
+        in_time.append(asked_on.wait(10))
+        return sent
+
+    async def scenario(brokers: Brokers) -> None:
+        leader = await brokers.connect(0)
+        await fall_behind(brokers, leader)
+        monkeypatch.setattr(Connection, "send", note)
+        monkeypatch.setattr(os, "sendfile", half)
+        await brokers.lead(0, 1, isr=[0, 1])
+        await brokers.settled(0, 1, 2)
+        assert in_time == [True]
+        leader.close()
+
+    play(tmp_path, scenario, configs={"replica.fetch.max.bytes": str(256 << 10)})
 
 
 def test_a_connection_that_breaks_meanwhile_loses_and_doubles_nothing(

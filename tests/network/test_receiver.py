@@ -22,6 +22,7 @@ class Collector(FrameReceiver):
     def __init__(self, max_bytes: int = 1 << 30) -> None:
         self._start_receiving(REQUEST_PREFIX, CHUNK, BufferPool(), max_bytes)
         self.frames: list[tuple[int, bytes, bytes]] = []
+        self.begun: list[tuple[int, bytes, int]] = []
         self.broken: list[RaykafkaError] = []
         self.stop_at = -1
         self.refuse = False
@@ -30,6 +31,12 @@ class Collector(FrameReceiver):
         self.frames.append((fields[3], bytes(header), bytes(payload)))
         if len(self.frames) == self.stop_at:
             self._stopped = True
+
+    def on_payload_begins(
+        self, fields: Fields, header: bytes | memoryview, payload_size: int
+    ) -> None:
+        assert fields[3] not in [number for number, _, _ in self.frames]
+        self.begun.append((fields[3], bytes(header), payload_size))
 
     def on_broken_frame(self, fields: Fields, error: RaykafkaError) -> None:
         self.broken.append(error)
@@ -80,6 +87,14 @@ def test_every_step(step: int | None) -> None:
     receiver.feed(STREAM, step)
     assert receiver.frames == FRAMES
     assert not receiver._in_a_frame
+
+
+@pytest.mark.parametrize("step", [1, 1000])
+def test_the_header_of_a_large_frame_is_told_before_its_payload_is_there(step: int) -> None:
+    receiver = Collector()
+    receiver.feed(STREAM, step)
+    large = [each for each in FRAMES if len(each[1]) + len(each[2]) > CARRY_BYTES and each[2]]
+    assert receiver.begun == [(number, header, len(payload)) for number, header, payload in large]
 
 
 @settings(max_examples=60, deadline=None)

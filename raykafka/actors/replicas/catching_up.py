@@ -87,7 +87,7 @@ class Turn(CatchUpCourse):
         """It ends when ``share`` bytes have come."""
         self.copy = copy
         self.size = 0
-        """Bytes that came."""
+        """Bytes that came or are coming."""
         self.appended = 0
         self.pause_s = 0.0
         self.last: CatchUpResponse | None = None
@@ -100,8 +100,8 @@ class Turn(CatchUpCourse):
         self._clock = clock
         self._pace = pace
         self._share = share
-        self._answered_ms = clock.monotonic_ms()
-        self._end_ms = self._answered_ms + _TURN_MS
+        self._came_ms = clock.monotonic_ms()
+        self._end_ms = self._came_ms + _TURN_MS
 
     @property
     def is_overdue(self) -> bool:
@@ -114,9 +114,6 @@ class Turn(CatchUpCourse):
 
     def next(self, answer: CatchUpResponse, size: int) -> CatchUpRequest | None:
         """See ``CatchUpCourse``."""
-        now_ms = self._clock.monotonic_ms()
-        self._pace.note(size, now_ms - self._answered_ms)
-        self._answered_ms = now_ms
         self.size += size
         self.pause_s = max(self.copy.pause_for(size), answer.throttle_ms / 1000)
         is_end = not size or answer.next_offset >= answer.high_watermark
@@ -130,6 +127,9 @@ class Turn(CatchUpCourse):
         """See ``CatchUpCourse``."""
         if not payload:
             return
+        now_ms = self._clock.monotonic_ms()
+        self._pace.note(len(payload), now_ms - self._came_ms)
+        self._came_ms = now_ms
         self.is_writing = True
         try:
             self.copy.append(answer, payload)
