@@ -93,7 +93,7 @@ def _replace(session: Session, peer: raykafka.Raykafka, full: Topic, live: Topic
     victim = nodes.follower(live)
     size = nodes.disk_bytes(victim)
     worker = session.worker(client)
-    seconds = _LIVE_BEFORE_S + 13 + size / MEGABYTE / 150
+    seconds = _LIVE_BEFORE_S + 20 + size / MEGABYTE / 150
     paced_records = Records(int(_LIVE_RATE * seconds), 100)
     options = Options(linger_ms=0)
     os.sync()  # what has just been written is not to be written back meanwhile
@@ -101,7 +101,7 @@ def _replace(session: Session, peer: raykafka.Raykafka, full: Topic, live: Topic
     time.sleep(_LIVE_BEFORE_S)
     undisturbed = time.monotonic_ns()
     lost = nodes.disk_bytes(victim, full)
-    memory = QuickMemory(_QUICK_SHARE * lost)
+    memory = _hold_memory(lost)
     for broker in range(session.copies):
         if broker != victim:
             _read(nodes.segments(broker))
@@ -138,6 +138,14 @@ def _bytes_there(nodes: Nodes, broker: int, count: int, topic: Topic | None = No
     return time.monotonic_ns()
 
 
+def _hold_memory(copied: int) -> QuickMemory:
+    """To be released when ``copied`` bytes begin to be copied."""
+    memory = QuickMemory(_QUICK_SHARE * copied)
+    if memory.size < copied:
+        raise VoidRunError(f"only {memory.size:,} bytes of memory are free for {copied:,}")
+    return memory
+
+
 def _read(files: Iterable[Path]) -> None:
     """A machine may have taken what nobody has read for a minute out of the page cache."""
     buffer = bytearray(_CHUNK)
@@ -159,17 +167,19 @@ def raw_copy(folder: Path, size: int, pause_s: float = _LIVE_BEFORE_S) -> float:
                 file.write(os.urandom(_CHUNK))
         os.sync()
         time.sleep(pause_s)
-        memory = QuickMemory(_QUICK_SHARE * size)
+        memory = _hold_memory(size)
         _read([source])
-        memory.release()
         with socket.create_server(("127.0.0.1", 0)) as server:
             thread = threading.Thread(target=_send_file, args=(server, source))
             thread.start()
             start = time.perf_counter()
+            releasing = threading.Thread(target=memory.release)
+            releasing.start()
             with socket.create_connection(server.getsockname()) as connection:
                 received = _receive_file(connection, target)
             elapsed = time.perf_counter() - start
             thread.join()
+            releasing.join()
         return received / MEGABYTE / elapsed
 
 

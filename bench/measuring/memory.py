@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import time
 from typing import Final
@@ -29,20 +30,19 @@ class QuickMemory:
         """
         memory = psutil.virtual_memory()
         spare = memory.available - int(memory.total * _NEVER_HELD)
-        size = max(min(size, spare), mmap.PAGESIZE)
+        size = self.size = max(min(size, spare), mmap.PAGESIZE)
         self._memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(AttributeError, OSError):  # a system that has none
             self._memory.madvise(mmap.MADV_HUGEPAGE)  # quick to give back
         zeros = bytes(_PIECE_BYTES)
         for start in range(0, size, _PIECE_BYTES):
             self._memory[start : start + _PIECE_BYTES] = zeros[: size - start]
 
     def release(self) -> None:
-        """Give it back in pieces, so that nobody waits for a processor: a tenth of a second."""
-        size = len(self._memory)
-        if hasattr(mmap, "MADV_DONTNEED"):
-            for start in range(0, size, _PIECE_BYTES):
-                piece = min(_PIECE_BYTES, size - start)
+        """Give it back in pieces, so that nobody waits for a processor."""
+        with contextlib.suppress(AttributeError):  # a system that has none
+            for start in range(0, self.size, _PIECE_BYTES):
+                piece = min(_PIECE_BYTES, self.size - start)
                 self._memory.madvise(mmap.MADV_DONTNEED, start, piece)
                 time.sleep(_REST_S)
         self._memory.close()

@@ -31,7 +31,7 @@ class _CatchUpConnection(Connection):
     sends on while this side receives and writes.
     """
 
-    __slots__ = ("_answers", "_asked", "_course", "_has_gone_on")
+    __slots__ = ("_answers", "_asked", "_course", "_heard")
 
     def follow(self, course: CatchUpCourse) -> None:
         """See ``CatchUpLine.run``."""
@@ -39,14 +39,15 @@ class _CatchUpConnection(Connection):
         self._answers = deque[tuple[Message | RaykafkaError, memoryview]]()
         self._asked = 0
         """Requests whose answers have not been taken."""
-        self._has_gone_on = False
-        """Whether the course has heard of the answer that comes in."""
+        self._heard = 0
+        """Answers of which the course has heard before they were taken."""
         self._ask(course.first())
         while self._asked:
             answer, payload = self._take()
-            if not self._has_gone_on:
+            if self._heard:
+                self._heard -= 1
+            else:
                 self._ask(course.next(answer, len(payload)))
-            self._has_gone_on = False
             course.write(answer, payload)
 
     def on_payload_begins(
@@ -58,7 +59,7 @@ class _CatchUpConnection(Connection):
             return
         answer = apis.decode_response(ApiKey.CATCH_UP, header)
         if isinstance(answer, CatchUpResponse):
-            self._has_gone_on = True
+            self._heard += 1
             self._ask(self._course.next(answer, payload_size))
 
     def _ask(self, request: CatchUpRequest | None) -> None:

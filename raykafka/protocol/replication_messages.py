@@ -58,8 +58,9 @@ class ReplicateResponse(Message, frozen=True):
 class CatchUpRequest(Message, frozen=True):
     """A follower that is far behind asks for committed batches from ``offset`` on.
 
-    Spoken on a connection of its own, one request at a time: the answer comes from the leader's
-    file as fast as the connection takes it, and nothing else should wait behind it.
+    Spoken on a connection of its own, since nothing else should wait behind an answer, which comes
+    from the leader's file as fast as the connection takes it. What follows is asked for while an
+    answer still comes in.
     """
 
     topic_id: str

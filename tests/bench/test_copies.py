@@ -59,7 +59,7 @@ def test_the_raw_copy_moves_every_byte(tmp_path: Path) -> None:
 
 
 def test_memory_is_held_until_it_is_given_back() -> None:
-    process, size = psutil.Process(), 256 << 20
+    process, size = psutil.Process(), 64 << 20
     before = process.memory_info().rss
     memory = QuickMemory(size)
     assert process.memory_info().rss - before > size // 2

@@ -24,6 +24,9 @@ from raykafka.storage.partition_log import PartitionLog
 
 FAR = {"replica.fetch.max.bytes": "65536"}
 """Who lacks more than 64 KiB is far behind."""
+LARGE = {"replica.fetch.max.bytes": "262144"}
+"""Answers are so large that more is asked for while they come in."""
+of_any_size = pytest.mark.parametrize("configs", [FAR, LARGE], ids=["small", "large"])
 
 
 class HeldLine:
@@ -171,11 +174,15 @@ def test_more_is_asked_for_while_an_answer_comes_in(
         assert in_time == [True]
         leader.close()
 
-    play(tmp_path, scenario, configs={"replica.fetch.max.bytes": str(256 << 10)})
+    play(tmp_path, scenario, configs=LARGE)
 
 
+@of_any_size
 def test_a_connection_that_breaks_meanwhile_loses_and_doubles_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    configs: dict[str, str],
 ) -> None:
     async def scenario(brokers: Brokers) -> None:
         leader, line = await held_behind(brokers, monkeypatch)
@@ -185,10 +192,13 @@ def test_a_connection_that_breaks_meanwhile_loses_and_doubles_nothing(
         assert "was not taken" not in caplog.text, "it asked for what it had already"
         leader.close()
 
-    play(tmp_path, scenario, configs=FAR)
+    play(tmp_path, scenario, configs=configs)
 
 
-def test_a_line_that_breaks_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@of_any_size
+def test_a_line_that_breaks_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, configs: dict[str, str]
+) -> None:
     async def scenario(brokers: Brokers) -> None:
         leader = await brokers.connect(0)
         await fall_behind(brokers, leader)
@@ -208,10 +218,11 @@ def test_a_line_that_breaks_is_made_again(tmp_path: Path, monkeypatch: pytest.Mo
         assert len(broken) == 3
         leader.close()
 
-    play(tmp_path, scenario, configs=FAR)
+    play(tmp_path, scenario, configs=configs)
 
 
-def test_a_copy_joins_under_a_live_load(tmp_path: Path) -> None:
+@of_any_size
+def test_a_copy_joins_under_a_live_load(tmp_path: Path, configs: dict[str, str]) -> None:
     async def scenario(brokers: Brokers) -> None:
         leader = await brokers.connect(0)
         await fall_behind(brokers, leader)
@@ -229,7 +240,7 @@ def test_a_copy_joins_under_a_live_load(tmp_path: Path) -> None:
         await brokers.settled(0, 1, 2)
         leader.close()
 
-    play(tmp_path, scenario, configs=FAR)
+    play(tmp_path, scenario, configs=configs)
 
 
 def test_a_follower_that_falls_far_behind_on_an_open_stream_catches_up(
@@ -344,8 +355,9 @@ def test_what_stands_before_damage_in_the_same_answer_is_copied(tmp_path: Path) 
     play(tmp_path, scenario, configs={"replica.fetch.max.bytes": str(400_000)})
 
 
+@of_any_size
 def test_a_disk_that_is_full_while_catching_up_is_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, configs: dict[str, str]
 ) -> None:
     async def scenario(brokers: Brokers) -> None:
         leader = await brokers.connect(0)
@@ -364,11 +376,12 @@ def test_a_disk_that_is_full_while_catching_up_is_waited_for(
         assert len(refused) == 2
         leader.close()
 
-    play(tmp_path, scenario, configs=FAR)
+    play(tmp_path, scenario, configs=configs)
 
 
+@of_any_size
 def test_a_leader_that_changes_while_its_follower_catches_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, configs: dict[str, str]
 ) -> None:
     async def scenario(brokers: Brokers) -> None:
         leader, line = await held_behind(brokers, monkeypatch)
@@ -380,11 +393,12 @@ def test_a_leader_that_changes_while_its_follower_catches_up(
         await brokers.settled(0, 1, 2)
         leader.close()
 
-    play(tmp_path, scenario, configs=FAR)
+    play(tmp_path, scenario, configs=configs)
 
 
+@of_any_size
 def test_who_changes_leaders_does_not_wait_for_one_that_hangs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, configs: dict[str, str]
 ) -> None:
     """The line would wait for it for ten seconds."""
 
@@ -399,7 +413,7 @@ def test_who_changes_leaders_does_not_wait_for_one_that_hangs(
         await brokers.settled(0, 1, 2)
         leader.close()
 
-    play(tmp_path, scenario, configs=FAR)
+    play(tmp_path, scenario, configs=configs)
 
 
 def test_what_an_unclean_election_put_in_the_place_of_a_file_is_not_taken(
@@ -445,8 +459,9 @@ def test_what_an_unclean_election_put_in_the_place_of_a_file_is_not_taken(
     play(tmp_path, scenario, configs=FAR)
 
 
+@of_any_size
 def test_an_actor_that_stops_does_not_wait_for_a_leader_that_hangs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, configs: dict[str, str]
 ) -> None:
     async def scenario(brokers: Brokers) -> None:
         leader = await brokers.connect(0)
@@ -457,10 +472,13 @@ def test_an_actor_that_stops_does_not_wait_for_a_leader_that_hangs(
         await asyncio.wait_for(brokers.actors[2].stop(), 5)
         leader.close()
 
-    play(tmp_path, scenario, configs=FAR)
+    play(tmp_path, scenario, configs=configs)
 
 
-def test_copies_of_two_leaders_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@of_any_size
+def test_copies_of_two_leaders_take_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, configs: dict[str, str]
+) -> None:
     async def scenario(brokers: Brokers) -> None:
         leaders = [await brokers.connect(0), await brokers.connect(1)]
         for number in (0, 1):
@@ -485,4 +503,4 @@ def test_copies_of_two_leaders_take_turns(tmp_path: Path, monkeypatch: pytest.Mo
         for leader in leaders:
             leader.close()
 
-    play(tmp_path, scenario, configs=FAR)
+    play(tmp_path, scenario, configs=configs)

@@ -49,7 +49,7 @@ class FarBehind(Protocol):
         """What to ask for from ``offset`` on, -1 for the log's end; None when it is over."""
 
     def pause_for(self, size: int) -> float:
-        """Seconds to wait when ``size`` bytes have come, before more may."""
+        """Seconds to wait after ``size`` bytes that come in, before more may."""
 
     def append(self, answer: CatchUpResponse, payload: memoryview) -> None:
         """Append what came; called in a thread."""
@@ -84,7 +84,7 @@ class Turn(CatchUpCourse):
     """What one copy does in its turn."""
 
     def __init__(self, copy: FarBehind, clock: Clock, pace: Pace, share: int) -> None:
-        """It ends when ``share`` bytes have come."""
+        """It ends with the answer that makes it ``share`` bytes."""
         self.copy = copy
         self.size = 0
         """Bytes that came or are coming."""

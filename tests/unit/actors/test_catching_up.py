@@ -10,7 +10,7 @@ from partition_kit import until
 
 from raykafka.actors.lines import CatchUpCourse
 from raykafka.actors.replicas import catching_up
-from raykafka.actors.replicas.catching_up import CatchUp, Pace
+from raykafka.actors.replicas.catching_up import CatchUp, Pace, Turn
 from raykafka.errors import ConnectionLostError, DiskFullError, RaykafkaError
 from raykafka.model import Endpoint
 from raykafka.protocol.replication_messages import CatchUpRequest, CatchUpResponse
@@ -314,6 +314,22 @@ def test_as_much_is_asked_for_as_comes_in_a_tenth_of_a_second() -> None:
     before = pace.max_bytes
     pace.note(0, 1)
     assert pace.max_bytes == before
+
+
+def test_the_time_for_an_answer_counts_until_all_of_it_is_there() -> None:
+    clock, pace = ManualClock(), Pace()
+    turn = Turn(Copy("slow", 9, []), clock, pace, share=1 << 30)
+    assert turn.first() is not None
+    answer = CatchUpResponse(9, 0, 1, [1 << 20])
+    clock.advance(1)
+    before = pace.max_bytes
+    following = turn.next(answer, 1 << 20)  # its header is there
+    assert following is not None
+    assert following.max_bytes == before
+    clock.advance(99)
+    turn.copy.on_turn(begins=True)
+    turn.write(answer, memoryview(bytes(1 << 20)))
+    assert pace.max_bytes == 1 << 20
 
 
 def test_a_copy_that_has_ended_asks_for_nothing() -> None:
