@@ -31,18 +31,16 @@ class _CatchUpConnection(Connection):
     sends on while this side receives and writes.
     """
 
-    __slots__ = ("_answers", "_asked", "_course", "_heard")
+    __slots__ = ("_answers", "_course", "_heard")
 
     def follow(self, course: CatchUpCourse) -> None:
         """See ``CatchUpLine.run``."""
         self._course = course
         self._answers = deque[tuple[Message | RaykafkaError, memoryview]]()
-        self._asked = 0
-        """Requests whose answers have not been taken."""
         self._heard = 0
         """Answers of which the course has heard before they were taken."""
         self._ask(course.first())
-        while self._asked:
+        while self.pending or self._answers:
             answer, payload = self._take()
             if self._heard:
                 self._heard -= 1
@@ -64,7 +62,6 @@ class _CatchUpConnection(Connection):
 
     def _ask(self, request: CatchUpRequest | None) -> None:
         if request is not None:
-            self._asked += 1
             self.send(ApiKey.CATCH_UP, request, (), lambda *each: self._answers.append(each))
 
     def _take(self) -> tuple[CatchUpResponse, memoryview]:
@@ -73,7 +70,6 @@ class _CatchUpConnection(Connection):
             before = self.progress
             if not self.pump(SILENCE_MS) and self.progress == before:
                 raise RequestTimedOutError(f"nothing came of a leader in {SILENCE_MS} ms")
-        self._asked -= 1
         answer, payload = self._answers.popleft()
         if isinstance(answer, RaykafkaError):
             raise answer

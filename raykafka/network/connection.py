@@ -182,11 +182,16 @@ class FrameReceiver:
             self._filled = end - header_start
             self._target[: self._filled] = chunk[header_start:end]
             return
-        self._header = bytes(chunk[header_start:header_end])
-        self._target = self._pool.take(payload_size)
-        self._filled = end - header_end
-        self._target[: self._filled] = chunk[header_end:end]
-        self.on_payload_begins(fields, self._header, payload_size)
+        header = bytes(chunk[header_start:header_end])
+        self._begin_payload(header, payload_size, chunk[header_end:end])
+
+    def _begin_payload(self, header: bytes | memoryview, size: int, there: memoryview) -> None:
+        """The header is whole; of the payload, which has ``size`` bytes, ``there`` has come."""
+        self._header = header
+        self._target = self._pool.take(size)
+        self._filled = len(there)
+        self._target[: self._filled] = there
+        self.on_payload_begins(self._fields, header, size)
 
     def _on_target_full(self, target: memoryview) -> None:
         fields = self._fields
@@ -195,9 +200,7 @@ class FrameReceiver:
         if header is None:
             payload_size = fields[0] + SIZE_BYTES - self._prefix.size - fields[-1]
             if payload_size:
-                self._header = target
-                self._target = self._pool.take(payload_size)
-                self.on_payload_begins(fields, target, payload_size)
+                self._begin_payload(target, payload_size, NOTHING)
                 return
             header, target = target, NOTHING
         self._target = self._header = None
